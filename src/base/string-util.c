@@ -1,0 +1,1 @@
+#include "base/string-util.h"

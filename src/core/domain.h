@@ -1,0 +1,77 @@
+/* One domain as the broker knows it.
+ *
+ *   CREATING --> RUNNING <--> PAUSED
+ *      |            |            |
+ *      +------------+------------+--> DESTROYING --> (removed; its log and end are kept for a while) */
+#pragma once
+
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "core/owner.h"
+#include "core/process.h"
+#include "core/spec.h"
+
+typedef enum DomainState {
+        DOMAIN_CREATING,
+        DOMAIN_RUNNING,
+        DOMAIN_PAUSED,
+        DOMAIN_DESTROYING,
+        DOMAIN_STATE_COUNT
+} DomainState;
+const char *domain_state_name(DomainState s);
+DomainState domain_state_from_name(const char *name);
+
+/* Why a domain is no more. */
+typedef enum EndReason {
+        END_NONE,
+        END_DESTROYED, /* somebody asked for it */
+        END_POWEROFF,  /* the guest powered itself off */
+        END_REBOOT,    /* the guest rebooted, and on_reboot is destroy */
+        END_CRASH,     /* the guest panicked or the emulator died */
+        END_FAILED,    /* it never started */
+        END_LOST,      /* it was gone when the daemon came back */
+        END_REASON_COUNT,
+} EndReason;
+const char *end_reason_name(EndReason r); /* "destroyed", "poweroff", "reboot", "crash", "failed", "lost" */
+EndReason end_reason_from_name(const char *name);
+
+typedef struct Domain {
+        char *name;
+        uint64_t id; /* unique for the life of the state directory; names are used again, ids are not */
+        Owner *owner;
+        DomainState state;
+        DomainSpec spec;
+        EndReason end_reason; /* set when it goes to DESTROYING */
+        char *end_message;    /* for people; may be NULL */
+        uint64_t created_usec;
+        ProcessId process; /* the emulator; pid 0 until it is recorded */
+        uint32_t jail_uid; /* system scope; 0: none */
+
+        /* Not stored. */
+        struct Guest *guest;   /* the driver's part; NULL before start and after stop */
+        struct DomainJob *job; /* the engine's operation under way */
+        TAILQ_ENTRY(Domain) entry;
+} Domain;
+
+typedef TAILQ_HEAD(DomainList, Domain) DomainList;
+
+/* Takes the content of *spec. */
+int domain_new(const char *name, uint64_t id, Owner *owner, DomainSpec *spec, Domain **ret);
+Domain *domain_free(Domain *d);
+
+/* What it is charged with. */
+Charge domain_charge(const Domain *d);
+
+/* An ended domain that its owner may still ask about. The log is the file ended/ID.log in the state directory. */
+typedef struct EndedDomain {
+        uint64_t id;
+        char *name;
+        uid_t uid;
+        EndReason reason;
+        char *message;
+        uint64_t ended_usec; /* realtime */
+        TAILQ_ENTRY(EndedDomain) entry;
+} EndedDomain;
+typedef TAILQ_HEAD(EndedList, EndedDomain) EndedList;
+EndedDomain *ended_domain_free(EndedDomain *d);

@@ -1,0 +1,48 @@
+/* Processes that outlive the daemon, told apart from a later one of the same number by their start time, and watched
+ * through a pidfd whether or not they are our children. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+
+typedef struct ProcessId {
+        pid_t pid;           /* 0: none */
+        uint64_t start_time; /* field 22 of /proc/PID/stat, clock ticks since boot */
+} ProcessId;
+
+/* How a child ended; the wait status is decoded in one place only. */
+typedef struct ChildExit {
+        enum { CHILD_UNKNOWN, CHILD_EXITED, CHILD_SIGNALED } how; /* unknown: it was not our child (adopted) */
+        int value;                                                /* exit code or signal number */
+} ChildExit;
+#define CHILD_EXIT_TEXT_MAX 64
+/* "exited with status 1", "was killed by signal 9 (Killed)", "ended"; returns buffer. */
+const char *child_exit_format(const ChildExit *exit, char buffer[CHILD_EXIT_TEXT_MAX]);
+
+/* What /proc says of a live pid. -ESRCH. */
+int process_identify(pid_t pid, ProcessId *ret);
+
+/* A pidfd that is certain to be that process. -ESRCH when it has ended, whoever has its number now. */
+int process_open(const ProcessId *id, int *ret_pidfd);
+
+typedef struct Process Process;
+typedef void (*ProcessEnded)(Process *p, const ChildExit *exit);
+
+/* A watched process. Idle: pidfd is -1 (PROCESS_INIT). Active after process_watch(); ended() fires once, from the event
+ * loop, and finds it Idle. */
+struct Process {
+        ProcessId id;
+        int pidfd;
+        sd_event_source *source;
+        ProcessEnded ended;
+        void *userdata;
+};
+#define PROCESS_INIT ((Process){ .pidfd = -1 })
+
+/* Watch; takes the pidfd, also on failure. Idle -> Active. */
+int process_watch(Process *p, sd_event *event, const ProcessId *id, int pidfd, ProcessEnded ended, void *userdata);
+/* SIGKILL through the pidfd; ended() still comes. Harmless when Idle. */
+void process_kill(Process *p);
+/* Stop watching and forget it, without killing. Any state -> Idle. */
+void process_done(Process *p);

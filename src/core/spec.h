@@ -1,0 +1,81 @@
+/* What a caller asks a domain to be: the typed form of createDomain's arguments, validated as far as that is possible
+ * without touching the host, and its durable text form. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "core/limits.h"
+#include "core/mac.h"
+
+typedef enum DiskFormat { DISK_RAW, DISK_QCOW2, DISK_FORMAT_COUNT } DiskFormat;
+const char *disk_format_name(DiskFormat f);
+
+typedef enum EndAction { END_DESTROY, END_RESTART, END_ACTION_COUNT } EndAction;
+const char *end_action_name(EndAction a);
+
+typedef enum Firmware { FIRMWARE_DEFAULT, FIRMWARE_BIOS, FIRMWARE_UEFI, FIRMWARE_COUNT } Firmware;
+const char *firmware_name(Firmware f);
+
+typedef struct DiskSpec {
+        char *path; /* absolute */
+        DiskFormat format;
+        bool read_only;
+} DiskSpec;
+
+typedef struct NicSpec {
+        char *network;
+        Mac mac;
+} NicSpec;
+
+typedef struct DomainSpec {
+        uint64_t memory; /* bytes, a multiple of 1 MiB */
+        DiskSpec *disks;
+        size_t n_disks;
+        NicSpec *nics; /* the first is createDomain's own network and mac */
+        size_t n_nics;
+        char *hypervisor; /* never NULL; "" until the engine has chosen */
+        char *arch; /* never NULL; QEMU's name ("x86_64", "aarch64"); filled in with the host's when it was empty */
+        char *kernel, *initrd, *cmdline; /* NULL: none */
+        EndAction on_poweroff, on_reboot;
+        Firmware firmware;
+        unsigned vcpus;
+        bool paused;        /* start, and do not run */
+        char *vnc_password; /* NULL: none; at most 8 bytes count in the protocol, so more are refused */
+} DomainSpec;
+#define DOMAIN_SPEC_INIT ((DomainSpec){ .on_poweroff = END_DESTROY, .on_reboot = END_RESTART, .vcpus = 1 })
+
+void domain_spec_clear(DomainSpec *s); /* usable with AUTO() */
+
+/* createDomain's fixed arguments. Errors name the argument. mac may be "" : a random one is taken. An empty arch
+ * becomes the host's. A disk is an absolute path; "/dev/fd" and "/proc" are not looked at here but where it is opened.
+ */
+int domain_spec_set(DomainSpec *s, const char *memory, char *const *disks, const char *network, const char *mac,
+                    const char *hypervisor, const char *arch, Error *e);
+
+/* One entry of createDomain's extra dictionary, out of its D-Bus variant. */
+typedef struct ExtraValue {
+        enum { EXTRA_STRING, EXTRA_NUMBER, EXTRA_BOOLEAN, EXTRA_STRINGS, EXTRA_OTHER } kind;
+        const char *string;
+        uint64_t number; /* a negative number comes as EXTRA_OTHER */
+        bool boolean;
+        char *const *strings;
+} ExtraValue;
+/* Keys: kernel, initrd, cmdline, on_poweroff ("destroy"|"restart"), on_reboot, vcpus (number), firmware
+ * ("bios"|"uefi"), disk_formats (strings, one per disk: "raw"|"qcow2", ":ro" behind it for read-only), nics (strings
+ * "NETWORK" or "NETWORK,MAC", further interfaces), paused (boolean), vnc_password. An unknown key, a wrong type and a
+ * key given twice are ERROR_INVALID_INPUT, which lists what is known. To be called after domain_spec_set(). */
+int domain_spec_set_extra(DomainSpec *s, const char *key, const ExtraValue *value, Error *e);
+
+/* What only the whole can tell: kernel and initrd together or not at all, cmdline only with a kernel, firmware not with
+ * a kernel, no MAC twice on one network, vcpus in range, something to boot from (a disk or a kernel). */
+int domain_spec_check(const DomainSpec *s, const Limits *limits, Error *e);
+
+/* JSON for the store. from_json gives -EINVAL for anything that to_json cannot have written. */
+int domain_spec_to_json(const DomainSpec *s, char **ret);
+int domain_spec_from_json(const char *json, DomainSpec *ret);
+
+/* The host's architecture under QEMU's name. */
+const char *host_arch(void);

@@ -1,0 +1,1 @@
+#include "guest/console.h"

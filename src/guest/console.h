@@ -1,0 +1,42 @@
+/* A domain's console: one source (the guest's serial line through a pair of FIFOs, a pseudo-terminal, or a boot loader
+ * before it), any number of attached clients, a ring that a new client is given first, and a bounded log on disk. What
+ * the guest prints is never lost to a client that does not read: a client whose socket is full is skipped until it has
+ * room and is told so with a marker line, and cut off when it stays full for a minute. Input of all clients goes to the
+ * guest, with back pressure to them, not to the daemon. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "base/error.h"
+
+#define CONSOLE_RING_SIZE   (64 * 1024)
+#define CONSOLE_CLIENTS_MAX 16
+
+typedef struct Console Console;
+
+/* log_fd: the console log, open for reading and appending, the console's from now on; log_max its size in bytes: when
+ * it is full its older half goes. */
+int console_new(sd_event *event, int log_fd, uint64_t log_max, Console **ret);
+/* Reads what the source still holds, then closes everything; clients see end-of-file after what they have still to
+ * read. Returns NULL; NULL allowed. */
+Console *console_free(Console *c);
+
+/* Take output from read_fd and send input to write_fd (may be the same descriptor, a pty's master or a socket); both
+ * are the console's. Replaces an earlier source, whose pending output is read first. -1, -1: detach. */
+int console_set_source(Console *c, int read_fd, int write_fd);
+
+/* Print something of ours among the guest's output ("debmarshal: boot loader started"). */
+void console_note(Console *c, const char *text);
+
+/* A new client: a stream socket that first gives the ring's content. ended() once, when the client has closed it or was
+ * cut off, or the console goes. ERROR_QUOTA_EXCEEDED past CONSOLE_CLIENTS_MAX. */
+int console_attach(Console *c, void (*ended)(void *userdata), void *userdata, int *ret_fd, Error *e);
+
+/* A read-only descriptor of the log as it is now (a sealed memfd copy, so that the log's own rotation does not disturb
+ * the reader). */
+int console_open_log(Console *c, int *ret_fd, Error *e);
+/* The same for a log file on its own. */
+int console_log_copy(int dir_fd, const char *name, int *ret_fd, Error *e);

@@ -1,0 +1,1 @@
+#include "guest/qcow2.h"

@@ -1,0 +1,54 @@
+/* A network's keeper: the process that is the network.
+ *
+ * debmarshal-keeper runs as the owner's uid in a user namespace (owned by that uid), a network and a PID namespace of
+ * its own, of which it is the init. It builds the bridge and its addresses by netlink, starts dnsmasq, says "ready" on
+ * its status socket, and then waits; a dnsmasq that dies is started again (a bounded number of times), and keeps no
+ * descriptor of the daemon. When the keeper dies the kernel kills what is in its PID namespace and takes the network
+ * namespace apart: removing a network is one SIGKILL. The owner may enter it and is hostile input here: nothing it says
+ * later is trusted. */
+#pragma once
+
+#include "core/network.h"
+#include "core/spawn.h"
+
+/* Where the daemon's parts are, and in which scope it lives. Filled in once by the daemon. */
+typedef struct NetHost {
+        sd_event *event;
+        const char *keeper_path;  /* debmarshal-keeper */
+        const char *dnsmasq_path; /* "" when none was found: keeper_start() then fails, naming the package */
+        bool privileged;          /* system scope: children become the owner's uid first */
+} NetHost;
+
+typedef struct KeeperStart KeeperStart;
+struct KeeperStart {
+        /* In */
+        const NetHost *host;
+        Network *network; /* its keeper, user_ns and net_ns are filled in here */
+        uint64_t deadline_usec;
+        /* The keeper exists and waits; network->keeper is set. Record it and return 0, or set e: it is then killed and
+         * done() gets e. */
+        int (*record)(KeeperStart *k, Error *e);
+        /* Ready (e NULL; network->process is then watchable with keeper_watch(), and user_ns and net_ns are set) or
+         * failed and gone. */
+        void (*done)(KeeperStart *k, const Error *e);
+        void *userdata;
+
+        /* Private. */
+        Spawn spawn;
+        int status_socket, pidfd;
+        sd_event_source *status_source, *deadline_source;
+        int plan_fd, config_fd;
+        Error error;
+};
+
+void keeper_start_init(KeeperStart *k);
+int keeper_start(KeeperStart *k, Error *e); /* as spawn_start() */
+/* Any state -> Idle; a keeper that is not yet handed over is killed. No callback comes. */
+void keeper_start_stop(KeeperStart *k);
+
+/* After done() with success: hand the pidfd to network->process. ended fires when the keeper dies. */
+int keeper_watch(KeeperStart *k, ProcessEnded ended, void *userdata);
+
+/* After a restart of the daemon: the keeper of a recorded network. -ESRCH: dead, or its namespaces are not the recorded
+ * ones. Idle -> watched. */
+int keeper_adopt(const NetHost *host, Network *n, ProcessEnded ended, void *userdata);

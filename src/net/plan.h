@@ -1,0 +1,24 @@
+/* What the keeper is to build, as text: written by the daemon into a sealed memfd, read by the keeper. One "key value"
+ * line per item. The DHCP and DNS server's configuration is a second sealed memfd, its standard input. Both are made
+ * from a Network alone; pure. */
+#pragma once
+
+#include <netinet/in.h>
+#include <stdint.h>
+
+#include "core/network.h"
+
+typedef struct KeeperPlan {
+        uint32_t gateway; /* host byte order */
+        uint8_t prefix;
+        struct in6_addr gateway6; /* all zero: no IPv6 */
+        char dnsmasq[256];        /* absolute path of the program */
+} KeeperPlan;
+
+int keeper_plan_format(const Network *n, const char *dnsmasq, char **ret_text);
+int keeper_plan_parse(const char *text, KeeperPlan *ret);
+
+/* The whole of dnsmasq's configuration: reservations for exactly these MACs and nobody else, short and full names over
+ * IPv4 and IPv6 and reverse, nothing asked outside (unknown names are NXDOMAIN), no files written, no lease ever lost
+ * to a restart. */
+int dnsmasq_config_format(const Network *n, char **ret_text);
