@@ -10,7 +10,7 @@ set -euo pipefail
 # Drivers beyond those that the kernel has built in; one that it lacks or has built in is skipped.
 drivers=(
 	virtio_pci virtio_mmio virtio_net virtio_blk virtio_scsi sd_mod sr_mod virtio_console virtio-rng
-	virtio_balloon ext4 isofs evdev button gpio_keys gpio_pl061 pvpanic-pci
+	virtio_balloon ext4 isofs evdev button pvpanic-pci
 	xen-netfront xen-blkfront
 )
 
