@@ -35,6 +35,10 @@ struct Spawn {
         char *const *argv;
         char *const *envp;    /* NULL: empty but for PATH and LANG=C */
         uint64_t clone_flags; /* CLONE_NEW*; the child is created in the new namespaces */
+        /* (uid_t)-1: the child begins as the daemon is. Else it begins as this user, who then owns the user namespace
+         * of clone_flags (its owner is whoever clones): a process in between becomes it and clones a sibling. */
+        uid_t become_uid;
+        gid_t become_gid;
         const int *fds;       /* fds[i] becomes descriptor 3 + i of the program; all others are closed */
         size_t n_fds;
         int stdio[3];         /* -1: /dev/null */
