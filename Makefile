@@ -1,0 +1,100 @@
+# A thin front: Meson and Ninja do the work. `make help` lists what there is.
+
+BUILD ?= build
+GUESTS ?= .cache/guests
+PREFIX ?= /usr/local
+MESON_FLAGS ?=
+# As root already there is nothing to ask sudo for.
+SUDO ?= $(if $(filter-out 0,$(shell id -u)),sudo)
+
+# What `make check` runs. Suites are those of meson test; the second list's start the system
+# scope's daemon and act as several users, so they run as root.
+SUITES ?= unit fuzz
+ROOT_SUITES ?= daemon system
+# Checks that are not meson tests (other builds, linters): each a script that fails or does not.
+STEPS ?= $(sort $(wildcard tests/ci/*.sh))
+BENCHMARK ?= tests/bench/run
+
+# Where the tests find things.
+export DEBMARSHAL_BUILD := $(abspath $(BUILD))
+export DEBMARSHAL_GUESTS := $(abspath $(GUESTS))
+# For tests that write junit files, and for what .ci/run counts.
+export DEBMARSHAL_RESULTS := $(abspath $(BUILD))/results
+
+MESON_TEST = meson test -C $(BUILD) --no-rebuild --print-errorlogs
+# Debian's meson, not one of another Python's that comes first on some paths.
+export PATH := /usr/bin:$(PATH)
+
+.NOTPARALLEL:
+.PHONY: all demo check check-quick check-suites check-root check-steps $(STEPS) bench install clean help
+
+## all          build debmarshal (the default)
+all: $(BUILD)/build.ninja
+	ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	@scripts/install-deps.sh build
+	meson setup $(MESON_FLAGS) --prefix=$(PREFIX) $(BUILD)
+
+## demo         install what is missing, build, and let two guests talk
+demo:
+	@scripts/install-deps.sh demo
+	@$(MAKE) --no-print-directory all
+	@scripts/guest-image.sh $(GUESTS)
+	scripts/demo.sh $(BUILD) $(GUESTS)
+
+## check        install what is missing, build, and run every test
+check:
+	@scripts/install-deps.sh test
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@meson configure $(BUILD) -Dtests=enabled
+	@$(MAKE) --no-print-directory all
+	@scripts/guest-image.sh --arch amd64 $(GUESTS)
+	@scripts/guest-image.sh --arch arm64 $(GUESTS)
+	@rm -rf $(BUILD)/results $(BUILD)/meson-logs/testlog* && mkdir -p $(BUILD)/results
+	@$(MAKE) --no-print-directory --keep-going check-suites check-root check-steps
+
+## check-quick  build and run the unit tests alone
+check-quick: all
+	$(MESON_TEST) --suite unit
+
+check-suites:
+	scripts/unchroot $(MESON_TEST) $(SUITES:%=--suite %)
+
+# As root it writes into the build directory, which stays its owner's.
+check-root:
+	$(SUDO) $(if $(SUDO),env PATH=$(PATH) $(foreach v,BUILD GUESTS RESULTS,DEBMARSHAL_$v=$(DEBMARSHAL_$v))) \
+		scripts/unchroot $(MESON_TEST) --logbase testlog-root $(ROOT_SUITES:%=--suite %); \
+	status=$$?; \
+	$(if $(SUDO),$(SUDO) chown -R "$$(id -u):$$(id -g)" $(BUILD);) \
+	exit $$status
+
+check-steps: $(STEPS)
+
+$(STEPS):
+	@echo "== $@"; \
+	if scripts/unchroot bash $@; then result=passed; else result=failed; fi; \
+	mkdir -p $(BUILD)/results && echo "$$result $@" >>$(BUILD)/results/steps; \
+	echo "== $@ $$result"; \
+	[ $$result = passed ]
+
+## bench        measure debmarshal against its floor and against libvirt
+bench:
+	@scripts/install-deps.sh bench
+	@$(MAKE) --no-print-directory all
+	@scripts/guest-image.sh $(GUESTS)
+	scripts/unchroot $(BENCHMARK)
+
+## install      install into PREFIX (/usr/local), below DESTDIR if set
+install: $(BUILD)/build.ninja
+	@meson configure $(BUILD) -Dprefix=$(PREFIX)
+	ninja -C $(BUILD)
+	meson install -C $(BUILD) --no-rebuild
+
+## clean        remove what was built, and the guest images
+clean:
+	rm -rf $(BUILD) $(GUESTS)
+
+## help         this list
+help:
+	@sed -n 's/^## /  make /p' Makefile
