@@ -1,0 +1,153 @@
+/* A user namespace belongs to the effective uid of the process that clones, so root must have become the user before
+ * the clone. The daemon itself must not, not even for a moment: whoever has its effective uid may change its priority
+ * and affinity. Hence a process in between:
+ *
+ *   daemon --fork--> helper: effective ids := the user's
+ *                    helper --clone3(CLONE_PARENT | CLONE_NEW*)--> child, a child of the daemon's, which waits
+ *                    helper: effective ids := 0, writes the child's uid_map and gid_map, writes what came of it
+ *   daemon: reads that, reaps the helper            child: reads that, becomes 0 in its namespace, goes on
+ *
+ * The helper shares the daemon's table of descriptors: so the pidfd that clone3() made there is the daemon's. Neither
+ * the helper nor the child is dumpable once its ids have changed; that is why root and not the child writes the maps,
+ * and why the user cannot attach to a copy of the daemon's memory. */
+#include "core/clone-as.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+
+typedef struct Outcome {
+        pid_t pid;
+        int pidfd;
+        int error; /* 0 or negative errno */
+} Outcome;
+
+static pid_t clone_process(uint64_t flags, int exit_signal, int *ret_pidfd) {
+        struct clone_args args = {
+                .flags = flags,
+                .exit_signal = (unsigned)exit_signal,
+                .pidfd = (uintptr_t)ret_pidfd,
+        };
+        long pid = syscall(SYS_clone3, &args, sizeof args);
+        return pid < 0 ? -errno : (pid_t)pid;
+}
+
+static int write_map(pid_t pid, const char *name, unsigned outside) {
+        char path[64], line[32];
+        snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+        int length = snprintf(line, sizeof line, "0 %u 1\n", outside);
+
+        AUTO(fd_drop) int fd = open(path, O_WRONLY | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        /* A map is taken in one write, or not at all. */
+        return write(fd, line, (size_t)length) == length ? 0 : -errno;
+}
+
+static int become_effective(uid_t uid, gid_t gid) {
+        if (setgroups(0, NULL) < 0 || setegid(gid) < 0 || seteuid(uid) < 0)
+                return -errno;
+        return 0;
+}
+
+/* In the helper. Returns in the child only, with 0. */
+static int helper_clone(uid_t uid, gid_t gid, uint64_t flags, Outcome *o) {
+        o->error = become_effective(uid, gid);
+        if (o->error < 0)
+                return -1;
+
+        o->pid = clone_process(flags | CLONE_PARENT | CLONE_PIDFD, 0, &o->pidfd);
+        if (o->pid == 0)
+                return 0;
+        if (o->pid < 0) {
+                o->error = o->pid;
+                return -1;
+        }
+
+        if (seteuid(0) < 0 || setegid(0) < 0)
+                o->error = -errno;
+        if (o->error == 0)
+                o->error = write_map(o->pid, "uid_map", uid);
+        if (o->error == 0)
+                o->error = write_map(o->pid, "gid_map", gid);
+        return -1;
+}
+
+/* In the child: wait until the ids are mapped, then have all of them be the user's. */
+static void child_settle(int go_fd) {
+        char go;
+        ssize_t n;
+        do
+                n = read(go_fd, &go, 1);
+        while (n < 0 && errno == EINTR);
+
+        if (n != 1 || setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0 ||
+            prctl(PR_SET_DUMPABLE, 0) < 0)
+                _exit(125);
+}
+
+static int read_outcome(int fd, Outcome *ret) {
+        ssize_t n;
+        do
+                n = read(fd, ret, sizeof *ret);
+        while (n < 0 && errno == EINTR);
+        return n == (ssize_t)sizeof *ret ? 0 : -ECHILD;
+}
+
+static void kill_and_reap(pid_t pid, int *pidfd) {
+        syscall(SYS_pidfd_send_signal, *pidfd, SIGKILL, NULL, 0);
+        while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
+                ;
+        fd_drop(pidfd);
+}
+
+pid_t clone_as(uid_t uid, gid_t gid, uint64_t flags, int *ret_pidfd) {
+        int told[2], go[2];
+        if (pipe2(told, O_CLOEXEC) < 0)
+                return -errno;
+        AUTO(fd_drop) int told_read = told[0], told_write = told[1];
+        if (pipe2(go, O_CLOEXEC) < 0)
+                return -errno;
+        AUTO(fd_drop) int go_read = go[0], go_write = go[1];
+
+        int unused = -1;
+        pid_t helper = clone_process(CLONE_FILES, SIGCHLD, &unused);
+        if (helper < 0)
+                return helper;
+        if (helper == 0) {
+                Outcome o = { .pidfd = -1 };
+                if (helper_clone(uid, gid, flags, &o) < 0)
+                        _exit(write(told_write, &o, sizeof o) == (ssize_t)sizeof o ? 0 : 1);
+                /* The child's table of descriptors is a copy. Without its own writing end it sees the daemon die. */
+                fd_drop(&go_write);
+                child_settle(go_read);
+                return 0;
+        }
+
+        while (waitpid(helper, NULL, __WALL) < 0 && errno == EINTR)
+                ;
+        fd_drop(&told_write);
+        Outcome o;
+        int r = read_outcome(told_read, &o);
+        if (r < 0)
+                return r;
+        if (o.error == 0 && write(go_write, "", 1) != 1)
+                o.error = -errno;
+        if (o.error < 0) {
+                if (o.pid > 0)
+                        kill_and_reap(o.pid, &o.pidfd);
+                return o.error;
+        }
+        *ret_pidfd = o.pidfd;
+        return o.pid;
+}

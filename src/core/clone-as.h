@@ -1,0 +1,12 @@
+/* fork() into new namespaces that belong to somebody else. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Make a child that runs as that user, without supplementary groups, in the new namespaces of flags (CLONE_NEW*, with
+ * CLONE_NEWUSER among them), the user namespace being owned by uid and mapping its own 0 to uid and gid. For root only.
+ *
+ * As fork(): 0 in the child, which is 0 in its namespace; the pid in the parent, with *ret_pidfd; or negative errno.
+ * The child stays undumpable until it executes something, so that the user cannot look at what it has of our memory. */
+pid_t clone_as(uid_t uid, gid_t gid, uint64_t flags, int *ret_pidfd);
