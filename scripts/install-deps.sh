@@ -17,7 +17,7 @@ build=(
 # What runs guests, and what scripts/guest-image.sh makes one with.
 demo=(
 	"${build[@]}"
-	dnsmasq-base qemu-system-x86 seabios util-linux
+	dnsmasq-base procps qemu-system-x86 seabios util-linux
 	apt cpio dpkg gzip kmod
 )
 test=(
@@ -30,7 +30,7 @@ test=(
 	# guests of other kinds
 	ipxe-qemu ovmf qemu-efi-aarch64 qemu-system-arm qemu-utils
 	# what the suites look at a system with
-	busybox-static e2fsprogs iproute2 openssh-client procps strace tcpdump
+	busybox-static e2fsprogs iproute2 openssh-client strace tcpdump
 	# tests/fresh
 	mmdebstrap
 )

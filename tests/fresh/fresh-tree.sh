@@ -36,7 +36,7 @@ if [[ ! -e $base ]]; then
 	sources=/etc/apt/sources.list.d/debian.sources
 	[[ -e $sources ]] || sources=/etc/apt/sources.list
 	apt-config dump | grep -E '^Acquire::(Check|http|https)' >"$cache/apt.conf" || true
-	mmdebstrap --quiet --variant=minbase --include="$include" --aptopt="$cache/apt.conf" \
+	mmdebstrap --quiet --format=tar --variant=minbase --include="$include" --aptopt="$cache/apt.conf" \
 		bookworm "$base.new" "$sources"
 	mv "$base.new" "$base"
 fi
