@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <syslog.h>
 
 #include "base/macros.h"
@@ -18,16 +19,16 @@ void log_set_level(int level);
  * and never again after. */
 void log_open(const char *identifier);
 
-/* Fields of a log entry, beside its text. NULL or (uid_t)-1 members are left out. */
+/* Fields of a log entry, beside its text. Members that are NULL or 0 are left out. */
 typedef struct LogFields {
         const char *network;
         const char *domain;
         const char *operation;
         const char *result; /* audit: "done" or an error name */
-        int64_t uid;        /* -1: none */
-        int64_t usec;       /* -1: none; how long it took */
+        const uid_t *uid;   /* whose it is, or who asked */
+        uint64_t usec;      /* how long it took */
 } LogFields;
-#define LOG_FIELDS(...) (&(const LogFields){ .uid = -1, .usec = -1, __VA_ARGS__ })
+#define LOG_FIELDS(...) (&(const LogFields){ __VA_ARGS__ })
 
 void log_write(int level, const LogFields *fields, const char *format, ...) PRINTF_LIKE(3, 4);
 
