@@ -40,9 +40,12 @@ typedef struct Engine {
         /* Private. */
         DriverHost driver_host;
         Store *store;
+        int ended_fd; /* the directory of ended domains' logs */
         sd_event_source *expiry_source;
         unsigned n_jobs;
         struct Stream *streams;
+        struct Wait *waits;
+        struct ProbeWait *probe_waits;
         bool stopping;
 } Engine;
 
@@ -106,6 +109,9 @@ void engine_forget_wait(Engine *e, void *userdata);
 /* The newest ended domain of that name that who may see (its owner, or root), with its log. */
 int engine_ended_domain(Engine *e, const Caller *who, const char *name, const EndedDomain **ret, int *ret_log_fd,
                         Error *error);
+
+/* Probe the hypervisors anew; answers when all are known. */
+int engine_probe(Engine *e, EngineDone done, void *userdata, Error *error);
 
 /* May who act on what belongs to owner? ERROR_ACCESS_DENIED naming what. Root may. */
 int engine_authorise(const Caller *who, const Owner *owner, const char *what, Error *error);

@@ -1,0 +1,163 @@
+/* What a starting daemon makes of what a former one left: adopt what runs, finish what was going, undo what was half
+ * made, and remove what nobody records.
+ *
+ *   recorded network   creating, destroying: kill its keeper if it lives, then unrecord     up: adopt, or failed when
+ * its keeper is dead     failed: stays recorded domain    creating: stop, keep nothing     destroying: stop, keep its
+ * end     running, paused: adopt, or ended as "lost" not recorded       a directory of a domain, a log of an ended
+ * domain: removed. (A process is never unrecorded: core/spawn.h.) */
+#include "engine/internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/string-util.h"
+
+/* ---- networks ---- */
+
+static int watch_keeper(Engine *e, Network *n) {
+        int pidfd;
+        int r = n->keeper.pid ? process_open(&n->keeper, &pidfd) : -ESRCH;
+
+        return r < 0 ? r : process_watch(&n->process, e->event, &n->keeper, pidfd, network_keeper_ended, e);
+}
+
+static int remove_network(Engine *e, Network *n, Error *error) {
+        int r = watch_keeper(e, n);
+        if (r < 0 && r != -ESRCH)
+                return error_set_errno(error, r, "Failed to find the keeper of network %s", n->name);
+
+        log_write(LOG_NOTICE, LOG_FIELDS(.network = n->name), "Network %s was %s when the daemon ended: removing it",
+                  n->name, network_state_name(n->state));
+        if (n->state != NETWORK_DESTROYING)
+                registry_set_network_state(&e->registry, n, NETWORK_DESTROYING);
+        return network_begin_removal(e, n, NULL, NULL, error);
+}
+
+static void adopt_network(Engine *e, Network *n) {
+        AUTO(error_clear) Error error = ERROR_INIT;
+        int r = keeper_adopt(&e->net_host, n, network_keeper_ended, e);
+
+        if (r >= 0) {
+                log_write(LOG_INFO, LOG_FIELDS(.network = n->name, .uid = &n->owner->uid), "Network %s is taken over",
+                          n->name);
+                return;
+        }
+        n->reason = r == -ESRCH ? strdup("its keeper ended while no daemon was running")
+                                : string_printf("its keeper could not be taken over: %s", strerror(-r));
+        registry_set_network_state(&e->registry, n, NETWORK_FAILED);
+        log_write(LOG_WARNING, LOG_FIELDS(.network = n->name), "Network %s has failed: %s", n->name,
+                  string_or(n->reason, "-"));
+        if (store_update_network(e->store, n, &error) < 0)
+                log_error("Failed to record that network %s has failed: %s, ignoring", n->name, error_text(&error));
+}
+
+static int reconcile_networks(Engine *e, Error *error) {
+        Network *n;
+
+        TAILQ_FOREACH (n, &e->registry.networks, entry) {
+                int r = 0;
+
+                if (n->state == NETWORK_CREATING || n->state == NETWORK_DESTROYING)
+                        r = remove_network(e, n, error);
+                else if (n->state == NETWORK_UP)
+                        adopt_network(e, n);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* ---- domains ---- */
+
+/* A guest for a recorded domain, adopted; without one there is nothing left to stop. */
+static int adopt_domain(Engine *e, Domain *d, Error *error) {
+        const Driver *driver = hypervisor_driver(e, d->spec.hypervisor);
+        if (!driver)
+                return error_set(error, ERROR_NOT_SUPPORTED, "hypervisor \"%s\" is not known to this daemon",
+                                 d->spec.hypervisor);
+
+        int r = domain_make_guest(e, d, driver, true, error);
+        if (r < 0)
+                return r;
+        r = driver->adopt(d->guest, error);
+        if (r < 0)
+                domain_drop_guest(d);
+        return r;
+}
+
+static void reconcile_domain(Engine *e, Domain *d) {
+        AUTO(error_clear) Error error = ERROR_INIT;
+        int r = d->process.pid ? adopt_domain(e, d, &error) : 0;
+
+        if (d->state == DOMAIN_CREATING) {
+                log_write(LOG_NOTICE, LOG_FIELDS(.domain = d->name),
+                          "Domain %s was half made when the daemon ended: removing it", d->name);
+                domain_undo(e, d);
+        } else if (d->state == DOMAIN_DESTROYING)
+                domain_end(e, d, d->end_reason, d->end_message);
+        else if (r < 0 || !d->guest)
+                domain_end(e, d, END_LOST, r < 0 ? error_text(&error) : "it had no process");
+}
+
+/* ---- what nobody records ---- */
+
+static bool domain_directory_known(Engine *e, const char *name) {
+        return registry_domain(&e->registry, name);
+}
+
+static bool ended_log_known(Engine *e, const char *name) {
+        char log_name[32];
+        EndedDomain *d;
+
+        TAILQ_FOREACH (d, &e->registry.ended, entry) {
+                ended_log_name(d->id, log_name);
+                if (string_equal(name, log_name))
+                        return true;
+        }
+        return false;
+}
+
+static int sweep(Engine *e, int dir_fd, bool (*known)(Engine *e, const char *name), Error *error) {
+        int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+        if (!dir) {
+                int r = -errno;
+                fd_drop(&fd);
+                return error_set_errno(error, r, "Failed to read the runtime directory");
+        }
+        for (struct dirent *entry; (entry = readdir(dir));) {
+                if (string_equal(entry->d_name, ".") || string_equal(entry->d_name, "..") || known(e, entry->d_name))
+                        continue;
+                log_info("Removing %s, which nothing records", entry->d_name);
+                int r = remove_tree(dir_fd, entry->d_name);
+                if (r < 0)
+                        log_warning("Failed to remove %s: %s, ignoring", entry->d_name, strerror(-r));
+        }
+        closedir(dir);
+        return 0;
+}
+
+int reconcile(Engine *e, Error *error) {
+        Domain *d, *next;
+
+        int r = reconcile_networks(e, error);
+        if (r < 0)
+                return r;
+        for (d = TAILQ_FIRST(&e->registry.domains); d; d = next) {
+                next = TAILQ_NEXT(d, entry);
+                reconcile_domain(e, d);
+        }
+        r = sweep(e, e->driver_host.domains_fd, domain_directory_known, error);
+        if (r >= 0)
+                r = sweep(e, e->ended_fd, ended_log_known, error);
+        if (r >= 0)
+                ended_expire(e);
+        return r;
+}

@@ -1,0 +1,69 @@
+/* What the files of the engine share, and nobody else includes. */
+#pragma once
+
+#include "engine/engine.h"
+#include "guest/files.h"
+#include "net/inside.h"
+
+/* ---- engine.c ---- */
+
+/* Run handler once, from the loop. */
+int engine_defer(Engine *e, sd_event_handler_t handler, void *userdata, sd_event_source **ret, Error *error);
+/* Call done (which may be NULL) with the given object, if there is one, and the error. */
+void engine_answer(EngineDone done, void *userdata, Network *n, Domain *d, const Error *error);
+/* The network or domain of that name, if who may act on it. */
+int engine_find_network(Engine *e, const Caller *who, const char *name, Network **ret, Error *error);
+int engine_find_domain(Engine *e, const Caller *who, const char *name, Domain **ret, Error *error);
+
+/* ---- network-jobs.c ---- */
+
+/* A network whose keeper is to die and whose record is to go, as on destroyNetwork; done may be NULL. State DESTROYING,
+ * no job. */
+int network_begin_removal(Engine *e, Network *n, EngineDone done, void *userdata, Error *error);
+/* ProcessEnded of every watched keeper; userdata is the Engine. */
+void network_keeper_ended(Process *p, const ChildExit *exit);
+void network_jobs_done(Engine *e);
+
+/* ---- domain-jobs.c ---- */
+
+/* Make the driver's part of a domain, with the domain's directory and console. keep_log: the log that is there goes on.
+ */
+int domain_make_guest(Engine *e, Domain *d, const Driver *driver, bool keep_log, Error *error);
+void domain_drop_guest(Domain *d);
+/* End a domain for the reason given: its guest is stopped, its record replaced by what is kept of an ended one. state
+ * != CREATING. */
+void domain_end(Engine *e, Domain *d, EndReason reason, const char *message);
+/* The same for what a former daemon left half made: nothing of it is kept. */
+void domain_undo(Engine *e, Domain *d);
+/* Probing has got further: go on with the creations that wait for it. */
+void domain_jobs_probed(Engine *e);
+void domain_jobs_done(Engine *e);
+extern const GuestEvents engine_guest_events;
+
+/* ---- ended.c ---- */
+
+int ended_from_domain(const Domain *d, EndedDomain **ret);
+/* Drop the ended domains that are too old or too many, and set the timer for the next. */
+void ended_expire(Engine *e);
+void ended_log_name(uint64_t id, char buffer[32]);
+void waits_domain_gone(Engine *e, const Domain *d);
+void waits_done(Engine *e);
+
+/* ---- hypervisors.c ---- */
+
+int hypervisors_start(Engine *e, Error *error);
+void hypervisors_done(Engine *e);
+/* The driver for spec->hypervisor, or the best usable one when that is empty. 0 with *ret NULL: it depends on a probe
+ * that is still under way. */
+int hypervisor_choose(Engine *e, const DomainSpec *spec, const Driver **ret, Error *error);
+const Driver *hypervisor_driver(const Engine *e, const char *name);
+
+/* ---- reconcile.c ---- */
+
+int reconcile(Engine *e, Error *error);
+
+/* ---- streams.c ---- */
+
+/* Captures on a network that is about to go. */
+void streams_stop_network(Engine *e, const Network *n);
+void streams_done(Engine *e);
