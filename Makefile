@@ -63,7 +63,7 @@ check-suites:
 
 # As root it writes into the build directory, which stays its owner's.
 check-root:
-	$(SUDO) $(if $(SUDO),env PATH=$(PATH) $(foreach v,BUILD GUESTS RESULTS,DEBMARSHAL_$v=$(DEBMARSHAL_$v))) \
+	@$(SUDO) $(if $(SUDO),env PATH=$(PATH) $(foreach v,BUILD GUESTS RESULTS,DEBMARSHAL_$v=$(DEBMARSHAL_$v))) \
 		scripts/unchroot $(MESON_TEST) --logbase testlog-root $(ROOT_SUITES:%=--suite %); \
 	status=$$?; \
 	$(if $(SUDO),$(SUDO) chown -R "$$(id -u):$$(id -g)" $(BUILD);) \
