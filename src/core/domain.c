@@ -1,1 +1,87 @@
+/* A domain's record, and what is kept of one that has ended. */
 #include "core/domain.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/string-util.h"
+#include "base/time-util.h"
+
+static const char *const state_names[DOMAIN_STATE_COUNT] = {
+        [DOMAIN_CREATING] = "creating",
+        [DOMAIN_RUNNING] = "running",
+        [DOMAIN_PAUSED] = "paused",
+        [DOMAIN_DESTROYING] = "destroying",
+};
+
+static const char *const reason_names[END_REASON_COUNT] = {
+        [END_NONE] = "none",   [END_DESTROYED] = "destroyed", [END_POWEROFF] = "poweroff", [END_REBOOT] = "reboot",
+        [END_CRASH] = "crash", [END_FAILED] = "failed",       [END_LOST] = "lost",
+};
+
+const char *domain_state_name(DomainState s) {
+        return s < DOMAIN_STATE_COUNT ? state_names[s] : "";
+}
+
+DomainState domain_state_from_name(const char *name) {
+        DomainState s = 0;
+        while (s < DOMAIN_STATE_COUNT && !string_equal(state_names[s], name))
+                s++;
+        return s;
+}
+
+const char *end_reason_name(EndReason r) {
+        return r < END_REASON_COUNT ? reason_names[r] : "";
+}
+
+EndReason end_reason_from_name(const char *name) {
+        EndReason r = 0;
+        while (r < END_REASON_COUNT && !string_equal(reason_names[r], name))
+                r++;
+        return r;
+}
+
+int domain_new(const char *name, uint64_t id, Owner *owner, DomainSpec *spec, Domain **ret) {
+        Domain *d = calloc(1, sizeof *d);
+        if (!d)
+                return -ENOMEM;
+
+        d->name = strdup(name);
+        if (!d->name) {
+                free(d);
+                return -ENOMEM;
+        }
+        d->id = id;
+        d->owner = owner;
+        d->spec = *spec;
+        *spec = DOMAIN_SPEC_INIT;
+        d->created_usec = now_realtime_usec();
+        *ret = d;
+        return 0;
+}
+
+Domain *domain_free(Domain *d) {
+        if (!d)
+                return NULL;
+
+        domain_spec_clear(&d->spec);
+        free(d->end_message);
+        free(d->name);
+        free(d);
+        return NULL;
+}
+
+Charge domain_charge(const Domain *d) {
+        return (Charge){ .domains = 1, .memory = d->spec.memory, .vcpus = d->spec.vcpus };
+}
+
+EndedDomain *ended_domain_free(EndedDomain *d) {
+        if (!d)
+                return NULL;
+
+        free(d->name);
+        free(d->message);
+        free(d);
+        return NULL;
+}

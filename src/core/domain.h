@@ -5,6 +5,7 @@
  *      +------------+------------+--> DESTROYING --> (removed; its log and end are kept for a while) */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
 
@@ -51,6 +52,7 @@ typedef struct Domain {
         /* Not stored. */
         struct Guest *guest;   /* the driver's part; NULL before start and after stop */
         struct DomainJob *job; /* the engine's operation under way */
+        bool announced;        /* the registry's: its listener knows of it */
         TAILQ_ENTRY(Domain) entry;
 } Domain;
 

@@ -55,6 +55,7 @@ typedef struct Network {
         /* Not stored. */
         Process process;        /* the watched keeper */
         size_t n_domains;       /* domains with a NIC here, whatever their state */
+        bool announced;         /* the registry's: its listener knows of it */
         struct NetworkJob *job; /* the engine's operation under way, or NULL */
         TAILQ_ENTRY(Network) entry;
 } Network;
