@@ -20,17 +20,25 @@ typedef struct ChildExit {
 /* "exited with status 1", "was killed by signal 9 (Killed)", "ended"; returns buffer. */
 const char *child_exit_format(const ChildExit *exit, char buffer[CHILD_EXIT_TEXT_MAX]);
 
-/* What /proc says of a live pid. -ESRCH. */
+/* What /proc says of a live pid. -ESRCH: there is none, or it has ended and waits to be reaped. */
 int process_identify(pid_t pid, ProcessId *ret);
 
 /* A pidfd that is certain to be that process. -ESRCH when it has ended, whoever has its number now. */
 int process_open(const ProcessId *id, int *ret_pidfd);
 
+/* Reap without waiting. 1: it is gone, *ret says how (unknown when it is not our child); 0: it still lives; or negative
+ * errno. */
+int process_reap(int pidfd, ChildExit *ret);
+
+/* SIGKILL it, and reap it whenever it goes: takes the pidfd. Even a killed process may stay for long where the kernel
+ * waits for what a user controls (FUSE), so the loop must not wait for it. Nothing of it runs after this call. */
+void process_abandon(sd_event *event, int pidfd);
+
 typedef struct Process Process;
 typedef void (*ProcessEnded)(Process *p, const ChildExit *exit);
 
 /* A watched process. Idle: pidfd is -1 (PROCESS_INIT). Active after process_watch(); ended() fires once, from the event
- * loop, and finds it Idle. */
+ * loop, and finds it Idle, but with its id still there to read. */
 struct Process {
         ProcessId id;
         int pidfd;
@@ -40,7 +48,8 @@ struct Process {
 };
 #define PROCESS_INIT ((Process){ .pidfd = -1 })
 
-/* Watch; takes the pidfd, also on failure. Idle -> Active. */
+/* Watch; takes the pidfd, also on failure, when it has killed the process: one that nobody watches must not live.
+ * Idle -> Active. */
 int process_watch(Process *p, sd_event *event, const ProcessId *id, int pidfd, ProcessEnded ended, void *userdata);
 /* SIGKILL through the pidfd; ended() still comes. Harmless when Idle. */
 void process_kill(Process *p);

@@ -1,6 +1,6 @@
 /* Where an emulator, a boot loader or a device model lives: own namespaces (mount, PID, network, IPC, UTS, in session
  * scope a user namespace), a tmpfs as root with only what is listed bound into it read-only, own uid, no capabilities,
- * no_new_privs, limits. jail_prepare() is a SpawnPrepare. */
+ * no_new_privs, limits. jail_prepare() is a SpawnPrepare; jail_enclose() sets a Spawn up to use it. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,30 +8,49 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define JAIL_BINDS_MAX 32
+#include "core/spawn.h"
+
+#define JAIL_BINDS_MAX   32
+#define JAIL_DEVICES_MAX 4
+#define JAIL_COPY_MAX    (1ULL << 30)
 typedef struct JailBind {
         const char
                 *source; /* a path of the host; or NULL: fd is bound, or copied where the jail's uid may not read it */
         int fd;
         const char *target; /* absolute, inside; made as needed */
         bool optional;      /* skip when source does not exist */
+        bool device;        /* a device node that may be used */
 } JailBind;
 
 typedef struct Jail {
-        bool privileged; /* system scope: become uid/gid. Session scope: map the daemon's own ids */
+        bool privileged; /* system scope: become uid/gid. Session scope: map the daemon's own ids; uid, gid are unused
+                          */
         uid_t uid;
         gid_t gid;
         JailBind binds[JAIL_BINDS_MAX];
         size_t n_binds;
         uint64_t file_size_max; /* RLIMIT_FSIZE; 0: unlimited */
         uint64_t n_files_max;   /* RLIMIT_NOFILE; 0: 1024 */
+        uint64_t copy_max;      /* how many bytes may be copied in memory in all; 0: JAIL_COPY_MAX */
+
+        /* Private. */
+        int keep[JAIL_BINDS_MAX]; /* the binds' descriptors, for Spawn.keep */
+        size_t n_keep;
+        bool overflow; /* more binds than fit: jail_prepare() fails */
 } Jail;
 
-/* Add the program and what the dynamic linker and QEMU's data need: /usr/lib, /lib, /lib64,
- * /usr/share/{qemu,seabios,...} as they exist here. */
+/* The strings must live until the program has started. */
 void jail_add_bind(Jail *j, const char *source, const char *target, bool optional);
+/* A file that the caller's side has opened; readable for the jail's uid as target whatever its mode. */
 void jail_add_fd(Jail *j, int fd, const char *target);
+/* A device node of the host, such as /dev/kvm, at the same place, usable if its group may use it; optional. */
+void jail_add_device(Jail *j, const char *path);
+/* The program and what the dynamic linker and QEMU's data need: /usr/lib, /lib, /lib64, /usr/share/{qemu,seabios,...}
+ * as they exist here. */
 void jail_add_system(Jail *j, const char *program);
+
+/* Set clone_flags, prepare, prepare_data and keep of s, which uses *j until it is done. */
+void jail_enclose(Jail *j, Spawn *s);
 
 /* CLONE_NEW* for Spawn.clone_flags. */
 uint64_t jail_clone_flags(const Jail *j);
