@@ -12,7 +12,7 @@ SUDO ?= $(if $(filter-out 0,$(shell id -u)),sudo)
 SUITES ?= unit fuzz
 ROOT_SUITES ?= daemon system
 # Checks that are not meson tests (other builds, linters): each a script that fails or does not.
-STEPS ?= $(sort $(wildcard tests/ci/*.sh))
+STEPS ?= $(sort $(wildcard tests/ci/[0-9]*.sh))
 BENCHMARK ?= tests/bench/run
 
 # Where the tests find things.
