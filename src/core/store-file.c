@@ -6,6 +6,10 @@
  * leaves two system calls of cost, and the rollback journal: truncated, not deleted, so that no directory entry is made
  * anew.
  *
+ * Destroying must be possible on a full file system too, and even a DELETE needs room for the journal. So a second
+ * file, RESERVE_FILE, holds some blocks, given up when an update or a removal finds no space, and taken back by a later
+ * transaction when there is room again.
+ *
  * The file is locked exclusively from the first read to the close: a second writer would be a second daemon.
  *
  * The schema is the array of steps below; PRAGMA user_version says how many of them a file has had. A step is never
@@ -23,7 +27,9 @@
 #include "base/fd.h"
 #include "base/string-util.h"
 
-#define STORE_FILE "state.db"
+#define STORE_FILE   "state.db"
+#define RESERVE_FILE "state.reserve"
+#define RESERVE_SIZE (384 * 1024) /* the journal of the removal of a network with HOSTS_PER_NETWORK_MAX hosts */
 
 static const struct {
         const char *name, *sql;
@@ -184,7 +190,23 @@ static int store_simple(Store *s, Statement id, Error *e) {
         return query_run(&q, e);
 }
 
+/* Best effort: without it only a full file system is less kind. */
+static void reserve_fill(Store *s) {
+        s->reserve_spent = s->reserve_fd < 0 || fallocate(s->reserve_fd, 0, 0, RESERVE_SIZE) < 0;
+}
+
+bool store_try_again(Store *s, int r, Error *e) {
+        if (r != -ENOSPC || s->reserve_spent || ftruncate(s->reserve_fd, 0) < 0)
+                return false;
+
+        s->reserve_spent = true;
+        error_clear(e);
+        return true;
+}
+
 int store_begin(Store *s, Error *e) {
+        if (s->reserve_spent)
+                reserve_fill(s);
         return store_simple(s, SQL_BEGIN, e);
 }
 
@@ -352,7 +374,10 @@ int store_open(int dir_fd, const char *boot_id, Store **ret, bool *ret_rebooted,
                 return r;
 
         Store *s = calloc(1, sizeof *s);
-        if (!s || !(s->path = store_path(dir_fd))) {
+        if (!s)
+                return error_set_errno(e, ENOMEM, "Failed to open the store");
+        s->reserve_fd = openat(dir_fd, RESERVE_FILE, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+        if (!(s->path = store_path(dir_fd))) {
                 store_close(s);
                 return error_set_errno(e, ENOMEM, "Failed to open the store");
         }
@@ -361,6 +386,7 @@ int store_open(int dir_fd, const char *boot_id, Store **ret, bool *ret_rebooted,
                 store_close(s);
                 return r;
         }
+        reserve_fill(s);
         *ret = s;
         return 0;
 }
@@ -372,6 +398,7 @@ Store *store_close(Store *s) {
         for (int i = 0; i < SQL_COUNT; i++)
                 sqlite3_finalize(s->statements[i]);
         sqlite3_close(s->db);
+        fd_drop(&s->reserve_fd);
         free(s->path);
         free(s);
         return NULL;

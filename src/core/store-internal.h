@@ -34,7 +34,9 @@ typedef enum Statement {
 
 struct Store {
         sqlite3 *db;
-        char *path; /* for messages */
+        char *path;     /* for messages */
+        int reserve_fd; /* -1: none */
+        bool reserve_spent;
         sqlite3_stmt *statements[SQL_COUNT];
 };
 
@@ -48,6 +50,9 @@ int store_begin(Store *s, Error *e);
 /* Commit if r, the result of the statements, is not negative; else, and when the commit fails, roll back. Returns r or
  * what the commit gave. */
 int store_end(Store *s, int r, Error *e);
+/* r is what a transaction gave that destroys or updates. True if it failed on a full file system and the reserve has
+ * been given up for it: e is then clear, and the transaction to be run again. */
+bool store_try_again(Store *s, int r, Error *e);
 
 /* A prepared statement being filled in and run: parameters count from 1 in the order of the calls, columns from 0.
  * Failures are remembered and told by query_row() and query_run(). Text and blobs must live until then. */

@@ -68,8 +68,13 @@ static int update_network(Store *s, const Network *n, Error *e) {
 }
 
 int store_update_network(Store *s, const Network *n, Error *e) {
-        int r = store_begin(s, e);
-        return r < 0 ? r : store_end(s, update_network(s, n, e), e);
+        int r;
+        do {
+                r = store_begin(s, e);
+                if (r >= 0)
+                        r = store_end(s, update_network(s, n, e), e);
+        } while (store_try_again(s, r, e));
+        return r;
 }
 
 static int remove_named(Store *s, Statement id, const char *name, Error *e) {
@@ -78,14 +83,19 @@ static int remove_named(Store *s, Statement id, const char *name, Error *e) {
         return query_run(&q, e);
 }
 
+static int remove_network(Store *s, const Network *n, Error *e) {
+        int r = remove_named(s, SQL_HOST_REMOVE_ALL, n->name, e);
+        return r < 0 ? r : remove_named(s, SQL_NETWORK_REMOVE, n->name, e);
+}
+
 int store_remove_network(Store *s, const Network *n, Error *e) {
-        int r = store_begin(s, e);
-        if (r < 0)
-                return r;
-        r = remove_named(s, SQL_HOST_REMOVE_ALL, n->name, e);
-        if (r >= 0)
-                r = remove_named(s, SQL_NETWORK_REMOVE, n->name, e);
-        return store_end(s, r, e);
+        int r;
+        do {
+                r = store_begin(s, e);
+                if (r >= 0)
+                        r = store_end(s, remove_network(s, n, e), e);
+        } while (store_try_again(s, r, e));
+        return r;
 }
 
 /* ---- domains ----------------------------------------------------------------------------------------------------- */
@@ -147,8 +157,13 @@ static int update_domain(Store *s, const Domain *d, Error *e) {
 }
 
 int store_update_domain(Store *s, const Domain *d, Error *e) {
-        int r = store_begin(s, e);
-        return r < 0 ? r : store_end(s, update_domain(s, d, e), e);
+        int r;
+        do {
+                r = store_begin(s, e);
+                if (r >= 0)
+                        r = store_end(s, update_domain(s, d, e), e);
+        } while (store_try_again(s, r, e));
+        return r;
 }
 
 static int add_ended(Store *s, const EndedDomain *d, Error *e) {
@@ -162,23 +177,35 @@ static int add_ended(Store *s, const EndedDomain *d, Error *e) {
         return query_run(&q, e);
 }
 
+static int remove_domain(Store *s, const Domain *d, const EndedDomain *ended, Error *e) {
+        int r = remove_named(s, SQL_DOMAIN_REMOVE, d->name, e);
+        return r < 0 || !ended ? r : add_ended(s, ended, e);
+}
+
 int store_remove_domain(Store *s, const Domain *d, const EndedDomain *ended, Error *e) {
-        int r = store_begin(s, e);
-        if (r < 0)
-                return r;
-        r = remove_named(s, SQL_DOMAIN_REMOVE, d->name, e);
-        if (r >= 0 && ended)
-                r = add_ended(s, ended, e);
-        return store_end(s, r, e);
+        int r;
+        do {
+                r = store_begin(s, e);
+                if (r >= 0)
+                        r = store_end(s, remove_domain(s, d, ended, e), e);
+        } while (store_try_again(s, r, e));
+        return r;
+}
+
+static int remove_ended(Store *s, uint64_t id, Error *e) {
+        Query q = query_new(s, SQL_ENDED_REMOVE);
+        query_put_number(&q, id);
+        return query_run(&q, e);
 }
 
 int store_remove_ended(Store *s, uint64_t id, Error *e) {
-        int r = store_begin(s, e);
-        if (r < 0)
-                return r;
-        Query q = query_new(s, SQL_ENDED_REMOVE);
-        query_put_number(&q, id);
-        return store_end(s, query_run(&q, e), e);
+        int r;
+        do {
+                r = store_begin(s, e);
+                if (r >= 0)
+                        r = store_end(s, remove_ended(s, id, e), e);
+        } while (store_try_again(s, r, e));
+        return r;
 }
 
 /* ---- loading ----------------------------------------------------------------------------------------------------- */
