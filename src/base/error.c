@@ -9,6 +9,8 @@
 
 #include "base/string-util.h"
 
+#define VALUE_SHOWN_MAX 80
+
 /* Name, errno and the text shown when there was no memory for a better one. */
 static const struct {
         const char *name;
@@ -52,6 +54,14 @@ int error_set(Error *e, ErrorId id, const char *format, ...) {
         va_end(ap);
         errno = saved_errno;
         return error_errno(id);
+}
+
+int error_set_value(Error *e, ErrorId id, const char *what, const char *value, const char *rule) {
+        if (!e || e->id != ERROR_NONE)
+                return error_errno(id);
+        AUTO(string_drop) char *shown = string_escape(value, VALUE_SHOWN_MAX);
+        bool cut = value && strnlen(value, VALUE_SHOWN_MAX + 1) > VALUE_SHOWN_MAX;
+        return error_set(e, id, "%s \"%s%s\": %s", what, string_or(shown, ""), cut ? "..." : "", rule);
 }
 
 int error_set_errno(Error *e, int err, const char *format, ...) {

@@ -40,6 +40,9 @@ typedef struct Error {
 /* Set the id and text unless something is set already. Always returns error_errno(id). */
 int error_set(Error *e, ErrorId id, const char *format, ...) PRINTF_LIKE(3, 4);
 
+/* As error_set() with the text: WHAT "VALUE": RULE. The value is somebody's input: it is escaped, and cut when long. */
+int error_set_value(Error *e, ErrorId id, const char *what, const char *value, const char *rule);
+
 /* As error_set(ERROR_INTERNAL), with ": STRERROR" appended. Returns the negative of |err|; err may have either sign. */
 int error_set_errno(Error *e, int err, const char *format, ...) PRINTF_LIKE(3, 4);
 
