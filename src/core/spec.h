@@ -44,6 +44,9 @@ typedef struct DomainSpec {
         unsigned vcpus;
         bool paused;        /* start, and do not run */
         char *vnc_password; /* NULL: none; at most 8 bytes count in the protocol, so more are refused */
+
+        /* Not stored. */
+        unsigned extra_given; /* which keys domain_spec_set_extra() has seen */
 } DomainSpec;
 #define DOMAIN_SPEC_INIT ((DomainSpec){ .on_poweroff = END_DESTROY, .on_reboot = END_RESTART, .vcpus = 1 })
 
@@ -51,7 +54,8 @@ void domain_spec_clear(DomainSpec *s); /* usable with AUTO() */
 
 /* createDomain's fixed arguments. Errors name the argument. mac may be "" : a random one is taken. An empty arch
  * becomes the host's. A disk is an absolute path; "/dev/fd" and "/proc" are not looked at here but where it is opened.
- */
+ * Whether the network exists is for the caller; a name that no network can have is ERROR_NETWORK_NOT_FOUND already.
+ * After a failure *s is good for domain_spec_clear() only. */
 int domain_spec_set(DomainSpec *s, const char *memory, char *const *disks, const char *network, const char *mac,
                     const char *hypervisor, const char *arch, Error *e);
 
