@@ -12,8 +12,9 @@
 
 #include "base/error.h"
 
-#define CONSOLE_RING_SIZE   (64 * 1024)
-#define CONSOLE_CLIENTS_MAX 16
+#define CONSOLE_RING_SIZE     (64 * 1024)
+#define CONSOLE_CLIENTS_MAX   16
+#define CONSOLE_PATIENCE_USEC (60 * 1000000ULL) /* a client that takes nothing for so long is cut off */
 
 typedef struct Console Console;
 
@@ -25,14 +26,15 @@ int console_new(sd_event *event, int log_fd, uint64_t log_max, Console **ret);
 Console *console_free(Console *c);
 
 /* Take output from read_fd and send input to write_fd (may be the same descriptor, a pty's master or a socket); both
- * are the console's. Replaces an earlier source, whose pending output is read first. -1, -1: detach. */
+ * are the console's, also on failure. Replaces an earlier source, whose pending output is read first. -1, -1: detach.
+ * A source that ends by itself (end-of-file, a pty without a slave) is closed; the console and its clients stay. */
 int console_set_source(Console *c, int read_fd, int write_fd);
 
 /* Print something of ours among the guest's output ("debmarshal: boot loader started"). */
 void console_note(Console *c, const char *text);
 
 /* A new client: a stream socket that first gives the ring's content. ended() once, when the client has closed it or was
- * cut off, or the console goes. ERROR_QUOTA_EXCEEDED past CONSOLE_CLIENTS_MAX. */
+ * cut off, or the console goes; it must not free the console. ERROR_QUOTA_EXCEEDED past CONSOLE_CLIENTS_MAX. */
 int console_attach(Console *c, void (*ended)(void *userdata), void *userdata, int *ret_fd, Error *e);
 
 /* A read-only descriptor of the log as it is now (a sealed memfd copy, so that the log's own rotation does not disturb
@@ -40,3 +42,6 @@ int console_attach(Console *c, void (*ended)(void *userdata), void *userdata, in
 int console_open_log(Console *c, int *ret_fd, Error *e);
 /* The same for a log file on its own. */
 int console_log_copy(int dir_fd, const char *name, int *ret_fd, Error *e);
+
+/* For tests: instead of CONSOLE_PATIENCE_USEC. */
+void console_set_patience(Console *c, uint64_t usec);
