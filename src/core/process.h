@@ -22,6 +22,8 @@ const char *child_exit_format(const ChildExit *exit, char buffer[CHILD_EXIT_TEXT
 
 /* What /proc says of a live pid. -ESRCH: there is none, or it has ended and waits to be reaped. */
 int process_identify(pid_t pid, ProcessId *ret);
+/* The same for a child of ours, which has its number until we reap it, also when it has ended. */
+int process_identify_child(pid_t pid, ProcessId *ret);
 
 /* A pidfd that is certain to be that process. -ESRCH when it has ended, whoever has its number now. */
 int process_open(const ProcessId *id, int *ret_pidfd);

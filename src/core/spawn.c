@@ -1,1 +1,344 @@
+/* How a spawned program comes to life without ever being able to run unrecorded; the states stand in spawn.h.
+ *
+ *   daemon                                     child
+ *     clone3 ------------------------------->  close all that is not its own, new session
+ *                                              prepare()
+ *                                              stdio to 0..2, fds to 3.., nothing else open but two pipes
+ *     prepared() <---- status: {0} ----------  wait for the go pipe
+ *     spawn_release() -- go: one byte ------>  execve
+ *     done(NULL) <---- status: end of file --  (the pipe is close-on-exec)
+ *     done(error) <--- status: {errno, step}   _exit, from any step
+ *
+ * What must hold:
+ * - Only the daemon has the writing end of the go pipe, so that its death is the pipe's end of file. Every other child
+ *   of the daemon's closes its copy as its first act, and the child itself its own.
+ * - Before prepare() has ended the daemon's death may come while the child is busy for long; so the kernel
+ *   kills it (PR_SET_PDEATHSIG), unless it has changed its identity, when it finds the pipe's end a little later.
+ * Before the child says that it is prepared this is taken back: a recorded program outlives the daemon.
+ * - A child that must go is killed, and done() comes once it is gone; but not later than GRACE_USEC, since one that is
+ *   stuck in the kernel on a user's FUSE would otherwise hold its owner's operation for ever. */
 #include "core/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+
+#define GRACE_USEC (1000 * 1000)
+#define GO         'g'
+
+/* SPAWN_IDLE is where nothing is to be done: before the start, and after done(). */
+enum { SPAWN_IDLE, SPAWN_PREPARING, SPAWN_HELD, SPAWN_RELEASED, SPAWN_REAPING };
+
+/* Shorter than PIPE_BUF, hence read as it was written. */
+typedef struct Status {
+        int error; /* 0: prepared; else a positive errno */
+        char step[124];
+} Status;
+
+void spawn_init(Spawn *s) {
+        *s = (Spawn){
+                .become_uid = (uid_t)-1,
+                .become_gid = (gid_t)-1,
+                .stdio = { -1, -1, -1 },
+                .pidfd = -1,
+                .status_fd = -1,
+                .go_fd = -1,
+                .state = SPAWN_IDLE,
+        };
+}
+
+/* ---- in the child ---- */
+
+/* The child's ends of the pipes, and what it opened itself. */
+typedef struct ChildEnds {
+        int status, go, null;
+} ChildEnds;
+
+static _Noreturn void child_fail(int status_fd, int error, const char *step) {
+        Status status = { .error = error < 0 ? -error : error ? error : EIO };
+        snprintf(status.step, sizeof status.step, "%s", step);
+        (void)!write(status_fd, &status, sizeof status);
+        _exit(EXIT_FAILURE);
+}
+
+/* Duplicates to numbers that no target has, close-on-exec, so that no dup2() below hits a source. */
+static int lift(int *fd, int above) {
+        int lifted = fcntl(*fd, F_DUPFD_CLOEXEC, above);
+        if (lifted < 0)
+                return -errno;
+        *fd = lifted;
+        return 0;
+}
+
+static int wanted_source(const Spawn *s, const ChildEnds *ends, int target) {
+        if (target >= 3)
+                return s->fds[target - 3];
+        return s->stdio[target] >= 0 ? s->stdio[target] : ends->null;
+}
+
+/* Put everything where the program expects it, and the two pipes right behind; close the rest. */
+static int lay_out(const Spawn *s, ChildEnds *ends) {
+        int n = 3 + (int)s->n_fds;
+        int *sources = calloc((size_t)n, sizeof *sources);
+        if (!sources)
+                return -ENOMEM;
+
+        int r = lift(&ends->status, n + 2);
+        if (r == 0)
+                r = lift(&ends->go, n + 2);
+        for (int i = 0; r == 0 && i < n; i++) {
+                sources[i] = wanted_source(s, ends, i);
+                r = lift(&sources[i], n + 2);
+        }
+        for (int i = 0; r == 0 && i < n; i++)
+                if (dup2(sources[i], i) < 0)
+                        r = -errno;
+        free(sources);
+        if (r < 0)
+                return r;
+
+        if (dup3(ends->status, n, O_CLOEXEC) < 0 || dup3(ends->go, n + 1, O_CLOEXEC) < 0)
+                return -errno;
+        *ends = (ChildEnds){ .status = n, .go = n + 1, .null = -1 };
+        return close_range((unsigned)n + 2, ~0U, 0) < 0 ? -errno : 0;
+}
+
+/* First of all, before anything can block: see above. */
+static int close_strangers(const Spawn *s, const ChildEnds *ends) {
+        const int own[] = { ends->status, ends->go };
+        const ChildFds kept[] = { { own, 2 }, { s->stdio, 3 }, { s->fds, s->n_fds }, { s->keep, s->n_keep } };
+        return child_close_others(kept, 4);
+}
+
+static _Noreturn void child_execute(const Spawn *s, int status_fd) {
+        static const char *const plain[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", NULL };
+        char *const *envp = s->envp ? s->envp : (char *const *)(uintptr_t)plain;
+
+        execve(s->path, s->argv, envp);
+
+        int saved_errno = errno;
+        char step[sizeof((Status *)NULL)->step];
+        snprintf(step, sizeof step, "execute %s", s->path);
+        child_fail(status_fd, saved_errno, step);
+}
+
+static void wait_for_go(int go_fd) {
+        char go = 0;
+        ssize_t n;
+        do
+                n = read(go_fd, &go, 1);
+        while (n < 0 && errno == EINTR);
+        if (n != 1 || go != GO)
+                _exit(EXIT_FAILURE);
+}
+
+static _Noreturn void spawn_child(const Spawn *s, ChildEnds ends) {
+        int r = close_strangers(s, &ends);
+        if (r < 0)
+                child_fail(ends.status, r, "close descriptors");
+        if (setsid() < 0)
+                child_fail(ends.status, errno, "start a session");
+        ends.null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        if (ends.null < 0)
+                child_fail(ends.status, errno, "open /dev/null");
+
+        const char *step = "prepare";
+        r = s->prepare ? s->prepare(s->prepare_data, &step) : 0;
+        if (r < 0)
+                child_fail(ends.status, r, step);
+        r = lay_out(s, &ends);
+        if (r < 0)
+                child_fail(ends.status, r, "arrange descriptors");
+        r = child_outlive_parent();
+        if (r < 0)
+                child_fail(ends.status, r, "outlive the daemon");
+
+        const Status prepared = { .error = 0 };
+        if (write(ends.status, &prepared, sizeof prepared) != (ssize_t)sizeof prepared)
+                _exit(EXIT_FAILURE);
+        wait_for_go(ends.go);
+        child_execute(s, ends.status);
+}
+
+/* ---- in the daemon ---- */
+
+/* Let go of all but the pidfd. */
+static void spawn_quiet(Spawn *s) {
+        s->status_source = sd_event_source_disable_unref(s->status_source);
+        s->deadline_source = sd_event_source_disable_unref(s->deadline_source);
+        s->exit_source = sd_event_source_disable_unref(s->exit_source);
+        fd_drop(&s->status_fd);
+        fd_drop(&s->go_fd);
+}
+
+void spawn_stop(Spawn *s) {
+        spawn_quiet(s);
+        if (s->pidfd >= 0)
+                process_abandon(s->event, fd_take(&s->pidfd));
+        s->event = sd_event_unref(s->event);
+        error_clear(&s->error);
+        s->state = SPAWN_IDLE;
+}
+
+/* The end, either way; the last thing that anybody does with s. */
+static void spawn_finish(Spawn *s) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+        error_move(&e, &s->error);
+        if (!error_is_set(&e)) {
+                spawn_quiet(s);
+                s->state = SPAWN_IDLE; /* event and pidfd stay for spawn_take_pidfd() or spawn_stop() */
+                s->done(s, NULL);
+                return;
+        }
+        spawn_stop(s);
+        s->done(s, &e);
+}
+
+static int on_gone(sd_event_source *source UNUSED, int fd, uint32_t revents UNUSED, void *userdata) {
+        Spawn *s = userdata;
+        ChildExit exit = { CHILD_UNKNOWN, 0 };
+        if (process_reap(fd, &exit) == 0)
+                return 0;
+
+        char how[CHILD_EXIT_TEXT_MAX];
+        error_set(&s->error, ERROR_INTERNAL, "%s %s before it was started", s->what, child_exit_format(&exit, how));
+        fd_drop(&s->pidfd);
+        spawn_finish(s);
+        return 0;
+}
+
+static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata);
+
+/* Kill it and wait, for GRACE_USEC at most. The error may be set already; if not, how it ended will be the reason. */
+static void spawn_reap(Spawn *s) {
+        spawn_quiet(s);
+        s->state = SPAWN_REAPING;
+
+        Process process = { .pidfd = s->pidfd };
+        process_kill(&process);
+        int r = sd_event_add_io(s->event, &s->exit_source, s->pidfd, EPOLLIN, on_gone, s);
+        if (r >= 0)
+                r = sd_event_add_time_relative(s->event, &s->deadline_source, CLOCK_MONOTONIC, GRACE_USEC, 0,
+                                               on_deadline, s);
+        if (r < 0) {
+                error_set_errno(&s->error, r, "cannot wait for %s to end", s->what);
+                spawn_finish(s);
+        }
+}
+
+static int on_deadline(sd_event_source *source UNUSED, uint64_t usec UNUSED, void *userdata) {
+        static const char *const doing[] = {
+                [SPAWN_PREPARING] = "prepared", [SPAWN_HELD] = "recorded", [SPAWN_RELEASED] = "executed"
+        };
+        Spawn *s = userdata;
+        if (s->state == SPAWN_REAPING) {
+                error_set(&s->error, ERROR_INTERNAL, "%s died before it was started", s->what);
+                spawn_finish(s);
+                return 0;
+        }
+        error_set(&s->error, ERROR_TIMEOUT, "%s was not %s within %.1f s", s->what, doing[s->state],
+                  (double)s->deadline_usec / 1e6);
+        spawn_reap(s);
+        return 0;
+}
+
+/* The child has said something, or its end of the pipe is closed. */
+static int on_status(sd_event_source *source UNUSED, int fd, uint32_t revents UNUSED, void *userdata) {
+        Spawn *s = userdata;
+        Status status;
+        ssize_t n = read(fd, &status, sizeof status);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN))
+                return 0;
+
+        if (n == (ssize_t)sizeof status && status.error == 0 && s->state == SPAWN_PREPARING) {
+                s->state = SPAWN_HELD;
+                s->prepared(s);
+        } else if (n == (ssize_t)sizeof status && status.error != 0) {
+                error_set_errno(&s->error, status.error, "cannot start %s: cannot %.*s", s->what,
+                                (int)sizeof status.step, status.step);
+                spawn_reap(s);
+        } else if (n == 0 && s->state == SPAWN_RELEASED) {
+                spawn_finish(s);
+        } else {
+                spawn_reap(s); /* it is dead, and how it died is told there */
+        }
+        return 0;
+}
+
+typedef struct Pipes {
+        int status[2], go[2];
+} Pipes;
+
+static int pipes_open(Pipes *p) {
+        *p = (Pipes){ { -1, -1 }, { -1, -1 } };
+        /* The second is a socket, since writing to a pipe that nobody reads any more would raise SIGPIPE here. */
+        if (pipe2(p->status, O_CLOEXEC) < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p->go) < 0)
+                return -errno;
+        /* Only the daemon's ends: the child's are to block. */
+        int r = fd_set_nonblock(p->status[0], true);
+        return r < 0 ? r : fd_set_nonblock(p->go[1], true);
+}
+
+static void pipes_close(Pipes *p) {
+        for (int i = 0; i < 2; i++) {
+                fd_drop(&p->status[i]);
+                fd_drop(&p->go[i]);
+        }
+}
+
+static int spawn_watch(Spawn *s) {
+        int r = sd_event_add_io(s->event, &s->status_source, s->status_fd, EPOLLIN, on_status, s);
+        if (r < 0)
+                return r;
+        r = sd_event_add_time_relative(s->event, &s->deadline_source, CLOCK_MONOTONIC, s->deadline_usec, 0, on_deadline,
+                                       s);
+        return r < 0 ? r : 0;
+}
+
+int spawn_start(Spawn *s, sd_event *event, Error *e) {
+        AUTO(pipes_close) Pipes p;
+        int r = pipes_open(&p);
+        if (r < 0)
+                return error_set_errno(e, r, "cannot start %s", s->what);
+
+        s->event = sd_event_ref(event);
+        pid_t pid = child_fork(s->clone_flags, s->become_uid, s->become_gid, &s->pidfd);
+        if (pid == 0)
+                spawn_child(s, (ChildEnds){ .status = p.status[1], .go = p.go[0], .null = -1 });
+
+        r = pid < 0 ? pid : process_identify_child(pid, &s->id);
+        s->status_fd = fd_take(&p.status[0]);
+        s->go_fd = fd_take(&p.go[1]);
+        if (r == 0)
+                r = spawn_watch(s);
+        if (r < 0) {
+                spawn_stop(s);
+                return error_set_errno(e, r, "cannot start %s", s->what);
+        }
+        s->state = SPAWN_PREPARING;
+        return 0;
+}
+
+void spawn_release(Spawn *s) {
+        if (s->state != SPAWN_HELD)
+                return;
+        s->state = SPAWN_RELEASED;
+        /* If it has died meanwhile this fails, and the status pipe tells. Closing what was written to loses nothing. */
+        const char go = GO;
+        if (send(s->go_fd, &go, 1, MSG_NOSIGNAL) != 1)
+                s->state = SPAWN_HELD;
+        fd_drop(&s->go_fd);
+}
+
+int spawn_take_pidfd(Spawn *s) {
+        s->event = sd_event_unref(s->event);
+        return fd_take(&s->pidfd);
+}
