@@ -1,0 +1,89 @@
+#include "cli/call.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "base/string-util.h"
+
+#define ERROR_PREFIX "com.googlecode.debmarshal.Error."
+
+void message_drop(sd_bus_message **m) {
+        *m = sd_bus_message_unref(*m);
+}
+
+static void bus_error_drop(sd_bus_error *error) {
+        sd_bus_error_free(error);
+}
+
+int call_misunderstood(int r, Error *e) {
+        return error_set_errno(e, r, "cannot understand the daemon's answer");
+}
+
+int call_new(Cli *cli, const char *path, const char *interface, const char *member, sd_bus_message **ret, Error *e) {
+        int r = sd_bus_message_new_method_call(cli->bus, ret, NULL, path, interface, member);
+
+        return r < 0 ? error_set_errno(e, r, "cannot prepare %s", member) : 0;
+}
+
+/* Errors of debmarshal come back as they were made; others are the bus library's, or mean a daemon of another age. */
+static int take_error(const sd_bus_error *error, int r, const char *member, Error *e) {
+        if (error->name && string_has_prefix(error->name, ERROR_PREFIX)) {
+                ErrorId id = error_id_from_name(error->name + strlen(ERROR_PREFIX));
+                return error_set(e, id == ERROR_ID_COUNT || id == ERROR_NONE ? ERROR_INTERNAL : id, "%s",
+                                 string_or(error->message, error->name));
+        }
+        if (r == -ETIMEDOUT || sd_bus_error_has_name(error, SD_BUS_ERROR_NO_REPLY))
+                return error_set(e, ERROR_TIMEOUT, "the daemon did not answer %s in time", member);
+        if (r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE ||
+            sd_bus_error_has_name(error, SD_BUS_ERROR_DISCONNECTED))
+                return error_set(e, ERROR_INTERNAL, "the daemon closed the connection during %s", member);
+        if (error->message)
+                return error_set(e, ERROR_INTERNAL, "the daemon refused %s: %s", member, error->message);
+        return error_set_errno(e, r, "cannot call %s", member);
+}
+
+int call_send(Cli *cli, sd_bus_message *m, uint64_t timeout_usec, sd_bus_message **ret_reply, Error *e) {
+        AUTO(bus_error_drop) sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r = sd_bus_call(cli->bus, m, timeout_usec, &error, ret_reply);
+
+        return r < 0 ? take_error(&error, r, sd_bus_message_get_member(m), e) : 0;
+}
+
+int call(Cli *cli, const char *path, const char *interface, const char *member, sd_bus_message **ret_reply, Error *e,
+         const char *types, ...) {
+        AUTO(message_drop) sd_bus_message *m = NULL;
+        va_list ap;
+
+        int r = call_new(cli, path, interface, member, &m, e);
+        if (r < 0)
+                return r;
+        va_start(ap, types);
+        r = types && *types ? sd_bus_message_appendv(m, types, ap) : 0;
+        va_end(ap);
+        if (r < 0) /* D-Bus carries UTF-8 only, and nothing longer than 128 MiB */
+                return error_set(e, ERROR_INVALID_INPUT, "an argument of %s is no UTF-8 text: %s", member,
+                                 strerror(-r));
+        return call_send(cli, m, CALL_USEC, ret_reply, e);
+}
+
+int message_read_fd(sd_bus_message *m, int *ret_fd, Error *e) {
+        int fd;
+
+        int r = sd_bus_message_read(m, "h", &fd);
+        if (r < 0)
+                return call_misunderstood(r, e);
+        fd = fcntl(fd, F_DUPFD_CLOEXEC, 3); /* the message owns the one it carries */
+        if (fd < 0)
+                return error_set_errno(e, errno, "cannot keep a descriptor");
+        *ret_fd = fd;
+        return 0;
+}
+
+int call_for_fd(Cli *cli, const char *path, const char *interface, const char *member, int *ret_fd, Error *e) {
+        AUTO(message_drop) sd_bus_message *reply = NULL;
+        int r = call(cli, path, interface, member, &reply, e, NULL);
+
+        return r < 0 ? r : message_read_fd(reply, ret_fd, e);
+}
