@@ -2,9 +2,9 @@
  * the clone. The daemon itself must not, not even for a moment: whoever has its effective uid may change its priority
  * and affinity. Hence a process in between:
  *
- *   daemon --fork--> helper: effective ids := the user's
+ *   daemon --fork--> helper: no groups, gid and effective uid := the user's
  *                    helper --clone3(CLONE_PARENT | CLONE_NEW*)--> child, a child of the daemon's, which waits
- *                    helper: effective ids := 0, writes the child's uid_map and gid_map, writes what came of it
+ *                    helper: effective uid := 0, writes the child's maps, writes what came of it
  *   daemon: reads that, reaps the helper            child: reads that, becomes 0 in its namespace, goes on
  *
  * The helper shares the daemon's table of descriptors: so the pidfd that clone3() made there is the daemon's. Neither
@@ -15,16 +15,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fd.h"
+
+#define NOBODY_GID 65534
 
 typedef struct Outcome {
         pid_t pid;
@@ -42,22 +46,49 @@ static pid_t clone_process(uint64_t flags, int exit_signal, int *ret_pidfd) {
         return pid < 0 ? -errno : (pid_t)pid;
 }
 
-static int write_map(pid_t pid, const char *name, unsigned outside) {
-        char path[64], line[32];
+/* Such a file is taken in one write, or not at all. */
+static int write_proc(pid_t pid, const char *name, const char *text) {
+        char path[64];
         snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
-        int length = snprintf(line, sizeof line, "0 %u 1\n", outside);
 
         AUTO(fd_drop) int fd = open(path, O_WRONLY | O_CLOEXEC);
         if (fd < 0)
                 return -errno;
-        /* A map is taken in one write, or not at all. */
-        return write(fd, line, (size_t)length) == length ? 0 : -errno;
+        size_t length = strlen(text);
+        return write(fd, text, length) == (ssize_t)length ? 0 : -errno;
+}
+
+/* No setgroups() in there: else whoever enters could leave a group that a file shuts out. */
+static int write_maps(pid_t pid, uid_t uid, gid_t gid) {
+        char line[32];
+        snprintf(line, sizeof line, "0 %u 1\n", uid);
+        int r = write_proc(pid, "uid_map", line);
+        if (r == 0)
+                r = write_proc(pid, "setgroups", "deny");
+        if (r < 0 || gid == (gid_t)-1)
+                return r;
+        snprintf(line, sizeof line, "0 %u 1\n", gid);
+        return write_proc(pid, "gid_map", line);
+}
+
+/* The permitted capabilities stay while the saved uid is 0; having them effective too is what makes the clone work
+ * where user namespaces are for the privileged only. */
+static int raise_capabilities(void) {
+        struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+        struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+        if (syscall(SYS_capget, &header, data) < 0)
+                return -errno;
+        for (size_t i = 0; i < ARRAY_LEN(data); i++)
+                data[i].effective = data[i].permitted;
+        return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
 }
 
 static int become_effective(uid_t uid, gid_t gid) {
-        if (setgroups(0, NULL) < 0 || setegid(gid) < 0 || seteuid(uid) < 0)
+        if (gid == (gid_t)-1)
+                gid = NOBODY_GID;
+        if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || seteuid(uid) < 0)
                 return -errno;
-        return 0;
+        return raise_capabilities();
 }
 
 /* In the helper. Returns in the child only, with 0. */
@@ -74,16 +105,14 @@ static int helper_clone(uid_t uid, gid_t gid, uint64_t flags, Outcome *o) {
                 return -1;
         }
 
-        if (seteuid(0) < 0 || setegid(0) < 0)
+        if (seteuid(0) < 0)
                 o->error = -errno;
         if (o->error == 0)
-                o->error = write_map(o->pid, "uid_map", uid);
-        if (o->error == 0)
-                o->error = write_map(o->pid, "gid_map", gid);
+                o->error = write_maps(o->pid, uid, gid);
         return -1;
 }
 
-/* In the child: wait until the ids are mapped, then have all of them be the user's. */
+/* In the child: wait until the ids are mapped, then have all uids be the user's. */
 static void child_settle(int go_fd) {
         char go;
         ssize_t n;
@@ -91,8 +120,7 @@ static void child_settle(int go_fd) {
                 n = read(go_fd, &go, 1);
         while (n < 0 && errno == EINTR);
 
-        if (n != 1 || setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0 ||
-            prctl(PR_SET_DUMPABLE, 0) < 0)
+        if (n != 1 || setresuid(0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
                 _exit(125);
 }
 

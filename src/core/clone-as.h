@@ -5,7 +5,9 @@
 #include <sys/types.h>
 
 /* Make a child that runs as that user, without supplementary groups, in the new namespaces of flags (CLONE_NEW*, with
- * CLONE_NEWUSER among them), the user namespace being owned by uid and mapping its own 0 to uid and gid. For root only.
+ * CLONE_NEWUSER among them), the user namespace being owned by uid and mapping its own 0 to uid and gid. gid (gid_t)-1:
+ * not known; no group is mapped then. It must be a group that the user is in, since entering the namespace gives it to
+ * her. For root only; works also where user namespaces are forbidden to others.
  *
  * As fork(): 0 in the child, which is 0 in its namespace; the pid in the parent, with *ret_pidfd; or negative errno.
  * The child stays undumpable until it executes something, so that the user cannot look at what it has of our memory. */

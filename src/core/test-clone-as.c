@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/nsfs.h>
 #include <sched.h>
 #include <signal.h>
@@ -36,6 +37,8 @@ static int child_look(void) {
                 return 3;
         if (prctl(PR_GET_DUMPABLE) != 0)
                 return 4;
+        if (setgroups(0, NULL) == 0)
+                return 7;
         if (sethostname("inside", 6) < 0)
                 return 5;
         if (getpid() != 1)
@@ -84,6 +87,24 @@ static void test_child_is_the_user(void **state UNUSED) {
         fd_drop(&pidfd);
 }
 
+/* A group that is not known is not mapped, and is not root's either. */
+static void test_group_unknown(void **state UNUSED) {
+        int pidfd = -1;
+        pid_t pid = clone_as(SOME_UID, (gid_t)-1, CLONE_NEWUSER, &pidfd);
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                gid_t r, e, s;
+                _exit(getresgid(&r, &e, &s) == 0 && r == 65534 && e == 65534 && s == 65534 && setgid(0) < 0 &&
+                                      setgroups(0, NULL) < 0
+                              ? 0
+                              : 1);
+        }
+        siginfo_t info = { 0 };
+        assert_int_equal(waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED), 0);
+        assert_int_equal(info.si_status, 0);
+        fd_drop(&pidfd);
+}
+
 static unsigned count_fds(void) {
         unsigned n = 0;
         for (int fd = 0; fd < 256; fd++)
@@ -107,6 +128,7 @@ int main(void) {
                 return 77;
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_child_is_the_user),
+                cmocka_unit_test(test_group_unknown),
                 cmocka_unit_test(test_failure_leaves_nothing),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
