@@ -1,0 +1,342 @@
+/* Requests to a live guest, and the events that it sends.
+ *
+ * Each request is one QemuRequest, which lives from the call until its one answer; the monitor's client answers every
+ * command once, so none is lost when the guest goes. A reset takes several steps, the middle of which is an event:
+ * while it is waited for, the request hangs on QemuGuest.reset, from where the end of the guest or of the connection
+ * takes it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/string-util.h"
+#include "driver/qemu/qemu-internal.h"
+
+#define SCREENSHOT_MAX (64 << 20)
+
+struct QemuRequest {
+        QemuGuest *guest;
+        GuestAnswer answer;
+        void *userdata;
+        int fd;       /* what the caller will get, or the memory where it is made; -1: nothing */
+        unsigned set; /* descriptor set that the emulator has for it */
+        sd_event_source *deadline;
+};
+
+static int request_new(QemuGuest *q, GuestAnswer answer, void *userdata, QemuRequest **ret, Error *e) {
+        if (q->state != QEMU_UP || !q->qmp || q->process.pidfd < 0)
+                return error_set(e, ERROR_INVALID_STATE, "Domain %s is not running", q->guest.domain->name);
+        QemuRequest *r = calloc(1, sizeof *r);
+        if (!r)
+                return error_set_errno(e, ENOMEM, "Failed to ask domain %s", q->guest.domain->name);
+        *r = (QemuRequest){ .guest = q, .answer = answer, .userdata = userdata, .fd = -1 };
+        q->n_requests++;
+        *ret = r;
+        return 0;
+}
+
+static void request_free(QemuRequest *r) {
+        sd_event_source_disable_unref(r->deadline);
+        fd_drop(&r->fd);
+        free(r);
+}
+
+/* The last thing that a function does. */
+static void request_finish(QemuRequest *r, const Error *e) {
+        GuestAnswer answer = r->answer;
+        void *userdata = r->userdata;
+        int fd = e ? -1 : fd_take(&r->fd);
+
+        request_free(r);
+        answer(userdata, fd, e);
+}
+
+static void on_answer(void *userdata, UNUSED json_t *result, const Error *e) {
+        request_finish(userdata, e);
+}
+
+/* One command, whose answer is the request's. */
+static int ask(Guest *g, const char *command, GuestAnswer answer, void *userdata, Error *e) {
+        QemuRequest *request = NULL;
+
+        int r = request_new(qemu_guest(g), answer, userdata, &request, e);
+        if (r < 0)
+                return r;
+        r = qmp_send(request->guest->qmp, command, NULL, -1, on_answer, request, e);
+        if (r < 0)
+                request_free(request);
+        return r;
+}
+
+/* A guest that ended is there only to be reset or destroyed: going on would run a panicked kernel. */
+static int refuse_ended(Guest *g, Error *e) {
+        if (!qemu_guest(g)->ended)
+                return 0;
+        return error_set(e, ERROR_INVALID_STATE, "The guest of domain %s has ended", g->domain->name);
+}
+
+int qemu_pause(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
+        int r = refuse_ended(g, e);
+        return r < 0 ? r : ask(g, "stop", answer, userdata, e);
+}
+
+int qemu_resume(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
+        int r = refuse_ended(g, e);
+        return r < 0 ? r : ask(g, "cont", answer, userdata, e);
+}
+
+int qemu_shutdown(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
+        int r = refuse_ended(g, e);
+        return r < 0 ? r : ask(g, "system_powerdown", answer, userdata, e);
+}
+
+/* ---- reset ---- */
+
+json_t *qemu_reboot_action(const QemuGuest *q) {
+        return json_pack("{s:s}", "reboot", q->guest.domain->spec.on_reboot == END_RESTART ? "reset" : "shutdown");
+}
+
+void qemu_reset_gone(QemuGuest *q) {
+        QemuRequest *r = TAKE(q->reset);
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (!r)
+                return;
+        error_set(&e, ERROR_INVALID_STATE, "The guest of domain %s went before it was reset", q->guest.domain->name);
+        request_finish(r, &e);
+}
+
+static void reset_begun(void *userdata, UNUSED json_t *result, const Error *failure) {
+        QemuGuest *q = userdata;
+        QemuRequest *r = failure ? TAKE(q->reset) : NULL;
+
+        if (r)
+                request_finish(r, failure);
+}
+
+static int on_reset_deadline(UNUSED sd_event_source *s, UNUSED uint64_t usec, void *userdata) {
+        QemuRequest *r = userdata;
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        r->guest->reset = NULL;
+        error_set(&e, ERROR_HYPERVISOR_FAILED, "The emulator did not reset the guest in time");
+        request_finish(r, &e);
+        return 0;
+}
+
+/* The machine stands at its first instruction. With on_reboot=destroy QEMU takes our reset for the guest's, and ends
+ * it, so that is turned off meanwhile. */
+static void was_reset(QemuGuest *q) {
+        QemuRequest *r = TAKE(q->reset);
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (!r)
+                return;
+        q->ended = false;
+        r->deadline = sd_event_source_disable_unref(r->deadline); /* from here on the command has its own */
+        (void)qmp_send(q->qmp, "set-action", qemu_reboot_action(q), -1, NULL, NULL, NULL);
+        if (qmp_send(q->qmp, "cont", NULL, -1, on_answer, r, &e) < 0)
+                request_finish(r, &e);
+}
+
+int qemu_reset(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
+        QemuGuest *q = qemu_guest(g);
+        QemuRequest *request;
+
+        if (q->reset)
+                return error_set(e, ERROR_BUSY, "Domain %s is being reset", g->domain->name);
+        int r = request_new(q, answer, userdata, &request, e);
+        if (r < 0)
+                return r;
+        r = sd_event_add_time_relative(g->host->event, &request->deadline, CLOCK_MONOTONIC, QMP_DEADLINE_USEC, 0,
+                                       on_reset_deadline, request);
+        if (r < 0)
+                error_set_errno(e, r, "Failed to reset domain %s", g->domain->name);
+        if (r >= 0)
+                r = qmp_send(q->qmp, "set-action", json_pack("{s:s}", "reboot", "reset"), -1, NULL, NULL, e);
+        if (r >= 0)
+                r = qmp_send(q->qmp, "system_reset", NULL, -1, reset_begun, q, e);
+        if (r < 0) {
+                request_free(request);
+                return r;
+        }
+        q->reset = request;
+        return 0;
+}
+
+/* ---- screenshot ---- */
+
+/* What the emulator wrote, copied: it has the descriptor still, and could change the file under the reader. */
+static int seal_copy(int fd, int *ret_fd, Error *e) {
+        static const char magic[8] = "\x89PNG\r\n\x1a\n";
+        struct stat st;
+
+        if (fstat(fd, &st) < 0)
+                return error_set_errno(e, errno, "Failed to read the screenshot");
+        if (st.st_size < (off_t)sizeof magic || st.st_size > SCREENSHOT_MAX)
+                return error_set(e, ERROR_HYPERVISOR_FAILED, "The emulator's screenshot has %lld bytes",
+                                 (long long)st.st_size);
+        size_t size = (size_t)st.st_size;
+        char *data = malloc(size);
+        if (!data)
+                return error_set_errno(e, ENOMEM, "Failed to read the screenshot");
+
+        int r;
+        ssize_t n = pread(fd, data, size, 0);
+        if (n < 0)
+                r = error_set_errno(e, errno, "Failed to read the screenshot");
+        else if ((size_t)n != size || memcmp(data, magic, sizeof magic) != 0)
+                r = error_set(e, ERROR_HYPERVISOR_FAILED, "The emulator's screenshot is no PNG");
+        else if ((r = fd_memfd("screenshot.png", data, size, true, ret_fd)) < 0)
+                error_set_errno(e, r, "Failed to keep the screenshot");
+        free(data);
+        return r;
+}
+
+static void dumped(void *userdata, UNUSED json_t *result, const Error *failure) {
+        QemuRequest *request = userdata;
+        AUTO(error_clear) Error e = ERROR_INIT;
+        int sealed = -1;
+
+        (void)qmp_send(request->guest->qmp, "remove-fd", json_pack("{s:i}", "fdset-id", (int)request->set), -1, NULL,
+                       NULL, NULL);
+        if (!failure && seal_copy(request->fd, &sealed, &e) < 0)
+                failure = &e;
+        fd_drop(&request->fd);
+        request->fd = sealed;
+        request_finish(request, failure);
+}
+
+/* QEMU takes a descriptor of a set only when it is open in the very mode that it would open the file in. */
+static int add_screenshot_file(QemuRequest *request, Error *e) {
+        char path[32];
+        AUTO(fd_drop) int writable = -1;
+
+        request->fd = memfd_create("screenshot", MFD_CLOEXEC);
+        if (request->fd >= 0) {
+                snprintf(path, sizeof path, "/proc/self/fd/%d", request->fd);
+                writable = open(path, O_WRONLY | O_CLOEXEC);
+        }
+        if (writable < 0)
+                return error_set_errno(e, errno, "Failed to make a file for the screenshot");
+        return qmp_send(request->guest->qmp, "add-fd", json_pack("{s:i}", "fdset-id", (int)request->set), writable,
+                        NULL, NULL, e);
+}
+
+int qemu_screenshot(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
+        QemuGuest *q = qemu_guest(g);
+        QemuRequest *request;
+        char path[32];
+
+        int r = request_new(q, answer, userdata, &request, e);
+        if (r < 0)
+                return r;
+        request->set = QEMU_SET_REQUESTS + q->n_requests % 1000000;
+        r = add_screenshot_file(request, e);
+        if (r >= 0) {
+                snprintf(path, sizeof path, "/dev/fdset/%u", request->set);
+                r = qmp_send(q->qmp, "screendump", json_pack("{s:s, s:s}", "filename", path, "format", "png"), -1,
+                             dumped, request, e);
+        }
+        if (r < 0)
+                request_free(request);
+        return r;
+}
+
+/* ---- streams ---- */
+
+/* One end for the caller, the other for the emulator, which speaks RFB on it at once. */
+int qemu_open_vnc(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
+        QemuGuest *q = qemu_guest(g);
+        AUTO(fd_drop) int theirs = -1;
+        QemuRequest *request;
+        char name[24];
+        int pair[2];
+
+        int r = request_new(q, answer, userdata, &request, e);
+        if (r < 0)
+                return r;
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+                r = error_set_errno(e, errno, "Failed to make a socket for the screen of domain %s", g->domain->name);
+                request_free(request);
+                return r;
+        }
+        request->fd = pair[0];
+        theirs = pair[1];
+        snprintf(name, sizeof name, "vnc-%u", q->n_requests);
+        r = qmp_send(q->qmp, "getfd", json_pack("{s:s}", "fdname", name), theirs, NULL, NULL, e);
+        if (r >= 0)
+                r = qmp_send(q->qmp, "add_client", json_pack("{s:s, s:s}", "protocol", "vnc", "fdname", name), -1,
+                             on_answer, request, e);
+        if (r < 0)
+                request_free(request);
+        return r;
+}
+
+/* Answered by the emulator's next word, so that no callback comes from inside this call. QEMU serves one client of this
+ * port at a time; a second one waits in the socket's queue until the first has gone. */
+int qemu_open_agent(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
+        QemuGuest *q = qemu_guest(g);
+        QemuRequest *request;
+
+        int r = request_new(q, answer, userdata, &request, e);
+        if (r < 0)
+                return r;
+        r = unix_connect(g->dir_fd, AGENT_SOCKET, &request->fd);
+        if (r >= 0)
+                r = fd_set_nonblock(request->fd, false);
+        if (r < 0)
+                error_set_errno(e, r, "Failed to connect to the agent's port of domain %s", g->domain->name);
+        else
+                r = qmp_send(q->qmp, "query-status", NULL, -1, on_answer, request, e);
+        if (r < 0)
+                request_free(request);
+        return r;
+}
+
+/* ---- events ---- */
+
+static void guest_shut_down(QemuGuest *q, json_t *data) {
+        const char *reason = string_or(json_string_value(json_object_get(data, "reason")), "");
+
+        if (string_equal(reason, "guest-shutdown"))
+                qemu_ended_later(q, END_POWEROFF, "the guest powered itself off");
+        else if (string_equal(reason, "guest-reset"))
+                qemu_ended_later(q, END_REBOOT, "the guest rebooted");
+        else if (string_equal(reason, "guest-panic"))
+                qemu_ended_later(q, END_CRASH, "the guest's kernel panicked");
+        else if (string_has_prefix(reason, "host-"))
+                qemu_ended_later(q, END_CRASH, "the emulator was told to end");
+}
+
+static void guest_stopped(void *userdata, json_t *result, const Error *failure) {
+        QemuGuest *q = userdata;
+        const char *status = failure ? NULL : json_string_value(json_object_get(result, "status"));
+
+        if (q->state == QEMU_UP && string_equal(status, "internal-error"))
+                qemu_ended_later(q, END_CRASH, "the guest's processor failed");
+}
+
+/* Before UP whatever happens shows in the answers to our own questions. */
+void qemu_event(void *guest, const char *name, json_t *data) {
+        QemuGuest *q = guest;
+
+        if (q->state != QEMU_UP)
+                return;
+        if (string_equal(name, "SHUTDOWN"))
+                guest_shut_down(q, data);
+        else if (string_equal(name, "GUEST_PANICKED"))
+                qemu_ended_later(q, END_CRASH, "the guest's kernel panicked");
+        else if (string_equal(name, "RESET"))
+                was_reset(q);
+        else if (string_equal(name, "STOP") && !q->ended) {
+                (void)qmp_send(q->qmp, "query-status", NULL, -1, guest_stopped, q, NULL);
+                q->guest.events->paused(&q->guest, true);
+        } else if (string_equal(name, "RESUME") && !q->ended)
+                q->guest.events->paused(&q->guest, false);
+}
