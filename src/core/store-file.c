@@ -7,7 +7,7 @@
  * anew.
  *
  * Destroying must be possible on a full file system too, and even a DELETE needs room for the journal. So a second
- * file, RESERVE_FILE, holds some blocks, given up when an update or a removal finds no space, and taken back by a later
+ * file, RESERVE_FILE, holds some blocks, given up when an update or a removal finds no space, and taken back after a
  * transaction when there is room again.
  *
  * The file is locked exclusively from the first read to the close: a second writer would be a second daemon.
@@ -205,8 +205,6 @@ bool store_try_again(Store *s, int r, Error *e) {
 }
 
 int store_begin(Store *s, Error *e) {
-        if (s->reserve_spent)
-                reserve_fill(s);
         return store_simple(s, SQL_BEGIN, e);
 }
 
@@ -217,6 +215,8 @@ int store_end(Store *s, int r, Error *e) {
                 r = store_simple(s, SQL_COMMIT, e);
         if (r < 0 && !sqlite3_get_autocommit(s->db))
                 store_simple(s, SQL_ROLLBACK, NULL);
+        if (r >= 0 && s->reserve_spent)
+                reserve_fill(s);
         return r < 0 ? r : 0;
 }
 
