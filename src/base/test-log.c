@@ -94,7 +94,8 @@ static void test_errno_is_kept(void **state) {
         errno = ECHILD;
         log_error("x");
         int kept = errno;
-        AUTO(string_drop) char *text = capture_end();
+        char *text = capture_end();
+        string_drop(&text);
         assert_int_equal(kept, ECHILD);
 }
 

@@ -18,6 +18,12 @@
 
 #include "base/fd.h"
 
+/* A list as functions take it, out of literals: LIST("a", "b"). */
+#define LIST(...) test_list((const char *const[]){ __VA_ARGS__, NULL })
+static inline char *const *test_list(const char *const *literals) {
+        return (char *const *)(uintptr_t)literals;
+}
+
 typedef struct TestDir {
         char path[64];
         int fd;
