@@ -49,6 +49,8 @@ static void end_input(Loop *l) {
                 l->deadline_usec = now_monotonic_usec() + l->relay->linger_usec;
         if (l->relay->half_close && is_empty(&l->to_socket))
                 shutdown(l->relay->socket, SHUT_WR);
+        if (l->relay->output && l->relay->output(l->relay->user, "", 0, true))
+                finish(l, RELAY_STOPPED); /* nothing more was waited for */
 }
 
 static void read_input(Loop *l) {

@@ -18,8 +18,8 @@ typedef struct Relay {
         uint64_t linger_usec; /* once in has ended, stop after this long; 0: only at the end of the socket */
         void *user;
 
-        /* May change what was read from in: *length bytes, growing to RELAY_INPUT_MAX + 1 at the most. NULL: nothing to
-         * do. These three end the relay by returning true. */
+        /* input may change what was read from in: *length bytes, growing to RELAY_INPUT_MAX + 1 at the most. NULL:
+         * nothing to do. These three end the relay by returning true. */
         bool (*input)(void *user, char *data, size_t *length);
         bool (*output)(void *user, const char *data, size_t length, bool in_ended);
         bool (*signalled)(void *user);
