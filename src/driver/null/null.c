@@ -333,7 +333,7 @@ static int become(void *userdata, const char **ret_step) {
         *ret_step = "become another user";
         if (n->guest.host->privileged && uid != 0)
                 r = child_become(uid, uid, NULL, 0);
-        return r < 0 ? r : child_outlive_parent();
+        return r;
 }
 
 static int open_files(NullGuest *n) {
