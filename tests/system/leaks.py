@@ -1,0 +1,252 @@
+"""What is left behind: a picture of everything that the broker can make on a host, taken before and after.
+
+The test process is the reaper of its orphans (PR_SET_CHILD_SUBREAPER), so all that a daemon ever started is found below
+it in the process tree, whoever started it and whatever became of the daemon. What belongs to other programs of the host
+is never looked at, but for the names of the network links.
+"""
+
+import ctypes
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections import Counter
+
+PR_SET_CHILD_SUBREAPER = 36
+WAIT = 5  # seconds that the kernel gets for what it does by and by
+
+
+def become_subreaper():
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def _read(path):
+    try:
+        with open(path, "rb") as f:
+            return f.read()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return b""
+
+
+def _link(path):
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+class Process:
+    """One process of /proc."""
+
+    def __init__(self, pid):
+        stat = _read(f"/proc/{pid}/stat").decode(errors="replace")
+        after = stat.rpartition(")")[2].split()
+        if len(after) < 20:
+            raise ProcessLookupError(pid)
+        self.pid = pid
+        self.comm = stat[stat.index("(") + 1:stat.rindex(")")]
+        self.state = after[0]
+        self.parent = int(after[1])
+        self.start = int(after[19])
+
+    def __str__(self):
+        command = _read(f"/proc/{self.pid}/cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+        return f"{self.pid} {command[:160] or self.comm}{' (zombie)' if self.state == 'Z' else ''}"
+
+    def namespaces(self):
+        return {kind: _link(f"/proc/{self.pid}/ns/{kind}") for kind in ("net", "user", "mnt", "pid", "ipc", "uts")}
+
+    def descriptors(self):
+        """Where each descriptor leads."""
+        try:
+            names = os.listdir(f"/proc/{self.pid}/fd")
+        except OSError:
+            return []
+        return [target for target in (_link(f"/proc/{self.pid}/fd/{n}") for n in names) if target]
+
+
+def all_processes():
+    processes = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                processes[int(name)] = Process(int(name))
+            except ProcessLookupError:
+                pass
+    return processes
+
+
+def descendants(pid):
+    """All below pid, as pid -> Process."""
+    processes = all_processes()
+    children = {}
+    for p in processes.values():
+        children.setdefault(p.parent, []).append(p.pid)
+    found, todo = {}, [pid]
+    while todo:
+        for child in children.get(todo.pop(), []):
+            found[child] = processes[child]
+            todo.append(child)
+    return found
+
+
+def processes_below(pid=None, known=()):
+    """The same without those in known; orphans that have ended are reaped on the way."""
+    me = os.getpid()
+    found = descendants(pid or me)
+    for p in list(found.values()):
+        if p.state == "Z" and p.parent == me and p.pid not in known:
+            try:
+                os.waitpid(p.pid, os.WNOHANG)
+            except ChildProcessError:
+                pass
+            del found[p.pid]
+    return {p.pid: p for p in found.values() if p.pid not in known}
+
+
+def descriptor_kind(target):
+    """Numbers of sockets and pipes are different each time."""
+    if re.match(r"(socket|pipe):\[", target):
+        return target.partition(":")[0]
+    if re.match(r"(net|user|mnt|pid):\[", target):
+        return target.partition(":")[0] + " namespace"
+    return target
+
+
+def mounts(*below):
+    """Mounts in or of the directories, and namespaces that are held by a mount."""
+    found = set()
+    for line in _read("/proc/self/mountinfo").decode(errors="replace").splitlines():
+        fields = line.split(" ")
+        kind = fields[fields.index("-") + 1]
+        if kind == "nsfs" or any(d in line for d in below):
+            found.add(f"{fields[4]} ({kind} {fields[3]})")
+    return found
+
+
+def unix_sockets(below):
+    found = set()
+    for line in _read("/proc/net/unix").decode(errors="replace").splitlines()[1:]:
+        fields = line.split(None, 7)
+        if len(fields) == 8 and below in fields[7]:
+            found.add(fields[7])
+    return found
+
+
+def loop_devices(below):
+    found = set()
+    for name in os.listdir("/sys/block") if os.path.isdir("/sys/block") else []:
+        backing = _read(f"/sys/block/{name}/loop/backing_file").decode(errors="replace").strip()
+        if below in backing:
+            found.add(f"{name} of {backing}")
+    return found
+
+
+def files(below):
+    return {os.path.relpath(os.path.join(directory, name), below)
+            for directory, directories, names in os.walk(below) for name in directories + names}
+
+
+def records(state_db):
+    """Table -> rows, out of a copy; "ended" and the daemon's own bookkeeping are told apart by the caller."""
+    if not os.path.exists(state_db):
+        return {}
+    with tempfile.TemporaryDirectory() as directory:
+        copy = os.path.join(directory, "state.db")
+        for suffix in ("", "-journal"):
+            if os.path.exists(state_db + suffix):
+                shutil.copy(state_db + suffix, copy + suffix)
+        connection = sqlite3.connect(copy)
+        try:
+            tables = [t for (t,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            return {t: connection.execute(f'SELECT * FROM "{t}"').fetchall()
+                    for t in tables if not t.startswith("sqlite_")}
+        finally:
+            connection.close()
+
+
+# An ended domain stays readable for a while: its record and its log are no leak. Nor is what the store keeps of itself.
+KEPT_TABLES = {"meta", "ended", "reserve"}
+KEPT_FILES = re.compile(r"ended/\d+\.log$|state\.db")
+
+
+class Snapshot:
+    """known: pids of the harness's own processes (callers, the bus, the daemon), which are not looked at."""
+
+    def __init__(self, daemon, base, known=()):
+        self.parts = {}
+        runtime = daemon.runtime_dir
+        below = processes_below(known=set(known))
+        self.parts["processes"] = {str(p) for p in below.values() if p.state != "Z" or p.parent != os.getpid()}
+        ours = self._own_namespaces(daemon)
+        self.parts["namespaces"] = {f"{kind} {inode}" for p in below.values()
+                                    for kind, inode in p.namespaces().items() if inode and inode not in ours}
+        self.parts["links"] = set(os.listdir("/sys/class/net"))
+        self.parts["mounts"] = mounts(base)
+        self.parts["unix sockets"] = unix_sockets(runtime)
+        self.parts["loop devices"] = loop_devices(base)
+        self.parts["files"] = {f for f in files(runtime) if not KEPT_FILES.match(f)}
+        tables = records(os.path.join(runtime, "state.db"))
+        self.parts["records"] = {f"{t}: {row}" for t, rows in tables.items() if t not in KEPT_TABLES for row in rows}
+        self.parts["ended logs without a record"] = self._ended_logs(runtime, tables)
+        self.parts["descriptors of the daemon"] = self._descriptors(daemon)
+
+    @staticmethod
+    def _own_namespaces(daemon):
+        ours = set(Process(os.getpid()).namespaces().values())
+        return ours | set(Process(daemon.pid).namespaces().values()) if daemon.is_alive() else ours
+
+    @staticmethod
+    def _ended_logs(runtime, tables):
+        recorded = {str(row[0]) for row in tables.get("ended", [])}
+        directory = os.path.join(runtime, "ended")
+        names = os.listdir(directory) if os.path.isdir(directory) else []
+        return {n for n in names if n.removesuffix(".log") not in recorded}
+
+    @staticmethod
+    def _descriptors(daemon):
+        if not daemon.is_alive():
+            return set()
+        count = Counter(descriptor_kind(t) for t in Process(daemon.pid).descriptors())
+        return {f"{kind} #{n + 1}" for kind, times in count.items() for n in range(times)}
+
+    def left(self, before):
+        """What is here and was not before, as lines."""
+        return [f"{part}: {thing}" for part, things in self.parts.items()
+                for thing in sorted(things - before.parts.get(part, set()))]
+
+
+class LeakChecker:
+    """Compares with a baseline, and waits a little for the kernel to finish."""
+
+    def __init__(self, daemon, base, known):
+        self.daemon = daemon
+        self.base = base
+        self.known = known  # a function: the harness's processes of this moment
+        self.baseline = None
+
+    def snapshot(self):
+        return Snapshot(self.daemon, self.base, self.known())
+
+    def take_baseline(self):
+        """When two pictures in a row are the same."""
+        previous, deadline = self.snapshot(), time.monotonic() + WAIT
+        while time.monotonic() < deadline:
+            time.sleep(0.05)
+            current = self.snapshot()
+            if current.parts == previous.parts:
+                break
+            previous = current
+        self.baseline = previous
+
+    def left(self, wait=WAIT):
+        """Empty when all is as before."""
+        deadline = time.monotonic() + wait
+        while True:
+            left = self.snapshot().left(self.baseline)
+            if not left or time.monotonic() > deadline:
+                return left
+            time.sleep(0.05)

@@ -1,0 +1,215 @@
+"""Quotas: what a user may hold, that it is given back, and that it is nobody else's."""
+
+import os
+import socket
+import time
+
+import pytest
+
+from caller import DOMAIN, Caller, CallError, domain_path
+from conftest import destroyed, refused
+from guests import Console
+
+KEEP_ENDED = 2
+
+
+@pytest.fixture(scope="module")
+def config():
+    return {
+        "max_networks": 2,
+        "max_domains": 3,
+        "max_memory": "256M",
+        "max_vcpus": 4,
+        "max_vcpus_per_domain": 3,
+        "max_streams": 3,
+        "max_connections": 4,
+        "max_ended": 2,
+        "keep_ended": f"{KEEP_ENDED}s",
+    }
+
+
+@pytest.fixture
+def hypervisor():
+    return "null"
+
+
+def test_limits_are_told(alice):
+    limits = alice.manager("GetLimits")
+    assert limits == {"networks": 2, "domains": 3, "memory": 256 << 20, "vcpus": 4, "streams": 3, "connections": 4,
+                      "vcpus_per_domain": 3}
+
+
+def test_networks(alice, bob, root):
+    names = [alice.create_network([])[0] for _ in range(2)]
+    message = refused("QuotaExceeded", alice.create_network, [])
+    assert "network" in message and "2" in message and str(alice.user.uid) in message
+    # Neither root nor anybody else is touched by it.
+    bob.destroy_network(bob.create_network([])[0])
+    more = [root.create_network([])[0] for _ in range(4)]
+    for name in more:
+        root.destroy_network(name)
+    # What root destroys is given back to its owner.
+    root.destroy_network(names[0])
+    names[0] = alice.create_network([])[0]
+    for name in names:
+        alice.destroy_network(name)
+
+
+def test_domains(alice, network, create):
+    names = [create(memory="1M", disks=[alice.user.disk(f"{n}.img")]) for n in range(3)]
+    disk = alice.user.disk("one-more.img")
+    assert "domain" in refused("QuotaExceeded", create, memory="1M", disks=[disk])
+    alice.destroy_domain(names[1])
+    assert create(memory="1M", disks=[disk]) == names[1]
+
+
+def test_memory(alice, create):
+    assert "memory" in refused("QuotaExceeded", create, memory="257M")
+    create(memory="200M")
+    disk = alice.user.disk("second.img")
+    assert "memory" in refused("QuotaExceeded", create, memory="57M", disks=[disk])
+    create(memory="56M", disks=[disk])
+
+
+def test_vcpus(alice, create):
+    assert "vcpus" in refused("QuotaExceeded", create, extra={"vcpus": 4})
+    create(extra={"vcpus": 3})
+    disk = alice.user.disk("second.img")
+    assert "vcpus" in refused("QuotaExceeded", create, disks=[disk], extra={"vcpus": 2})
+    create(disks=[disk], extra={"vcpus": 1})
+
+
+def test_huge_numbers(alice, create):
+    for memory in ("8388607T", "8388608T", "9007199254740992k"):
+        with pytest.raises(CallError) as info:
+            create(memory=memory)
+        assert info.value.name in ("QuotaExceeded", "InvalidInput")
+    refused("InvalidInput", create, extra={"vcpus": 2**31 - 1})
+
+
+def test_a_failed_creation_costs_nothing(alice, network, create):
+    for _ in range(5):
+        refused("InvalidInput", create, disks=["/dev/null"])
+        refused("AccessDenied", create, disks=["/etc/shadow"])
+        refused("InvalidInput", alice.create_network, ["-"])
+    held = dict(alice.manager("GetUsage"))[alice.user.uid]
+    assert (held["networks"], held["domains"], held["memory"], held["vcpus"]) == (1, 0, 0, 0)
+
+
+def test_charges_survive_the_daemon(broker, alice, network, create):
+    create(memory="200M")
+    broker.restart(kill=True)
+    refused("QuotaExceeded", create, memory="57M", disks=[alice.user.disk("second.img")])
+    held = dict(alice.manager("GetUsage"))[alice.user.uid]
+    assert (held["networks"], held["domains"], held["memory"]) == (1, 1, 200 << 20)
+
+
+def test_streams(alice, root, create):
+    name = create()
+    consoles = [Console(alice.domain(name, "OpenConsole")) for _ in range(3)]
+    assert "stream" in refused("QuotaExceeded", alice.domain, name, "OpenConsole")
+    consoles.append(Console(root.domain(name, "OpenConsole")))  # at root's cost
+    consoles.pop(0).socket.close()
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            consoles.append(Console(alice.domain(name, "OpenConsole")))
+            break
+        except CallError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    for console in consoles:
+        console.socket.close()
+
+
+def test_connections(broker, alice):
+    """To the daemon's own socket: a fifth is closed, others get theirs, and one that goes makes room."""
+    clients = [broker.daemon.caller(alice.user, peer=True) for _ in range(4)]
+    try:
+        assert all(c.manager("GetLimits") for c in clients)
+        with pytest.raises((ConnectionError, CallError, RuntimeError)):
+            with broker.daemon.caller(alice.user, peer=True) as fifth:
+                fifth.manager("GetLimits", timeout=5)
+        with broker.daemon.caller(broker.people["bob"], peer=True) as other:
+            assert other.manager("GetLimits")
+        clients.pop().close()
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                with broker.daemon.caller(alice.user, peer=True) as again:
+                    assert again.manager("GetLimits", timeout=5)
+                break
+            except (ConnectionError, CallError, RuntimeError):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_silent_connections(broker, alice):
+    """Connections that never say a word count too, and harm nobody."""
+    sockets = []
+
+    def open_silently():
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(broker.daemon.socket)
+        return s
+
+    try:
+        sockets = [open_silently() for _ in range(50)]  # as root, who has no limit of her own
+        assert alice.manager("GetLimits")
+        with broker.daemon.caller(alice.user, peer=True) as client:
+            assert client.manager("GetLimits")
+    finally:
+        for s in sockets:
+            s.close()
+
+
+def test_ended_domains_are_forgotten(broker, alice, create):
+    """At most two, and these for two seconds."""
+    numbers = []
+    for _ in range(3):
+        name = create()
+        numbers.append(alice.get(domain_path(name), DOMAIN, "Id"))
+        alice.destroy_domain(name)
+    assert sorted(row[0] for row in alice.manager("ListEndedDomains")) == numbers[1:]
+    deadline = time.monotonic() + KEEP_ENDED + 3
+    while alice.manager("ListEndedDomains"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert os.listdir(os.path.join(broker.daemon.runtime_dir, "ended")) == []
+
+
+def test_many_at_once(alice, network, create):
+    """A burst of requests: as many succeed as fit, each of the others is told why, and the names are all different."""
+    pending = [alice.start_domain(network.name, "1M", [alice.user.disk(f"burst{n}.img")], hypervisor="null")
+               for n in range(20)]
+    made, errors = [], []
+    for p in pending:
+        try:
+            made.append(p.result())
+        except CallError as error:
+            errors.append(error.name)
+    try:
+        assert len(made) == len(set(made)) == 3
+        assert errors == ["QuotaExceeded"] * 17
+    finally:
+        for name in made:
+            destroyed(alice.destroy_domain, name)
+
+
+def test_a_client_that_vanishes(broker, alice, network):
+    """It asks for a domain and is gone before the answer: the domain is either there, owned and whole, or not at all."""
+    for n in range(5):
+        client = Caller(alice.user, broker.daemon.bus)
+        client.start_domain(network.name, "1M", [alice.user.disk(f"gone{n}.img")], hypervisor="null")
+        time.sleep(0.002 * n)
+        client.close()
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            for name in alice.domain_names():
+                destroyed(alice.destroy_domain, name)
+            if not dict(alice.manager("GetUsage")).get(alice.user.uid, {}).get("domains"):
+                break
+            time.sleep(0.02)
