@@ -1,3 +1,11 @@
-int main(void) {
-        return 1;
+/* Which of the small programs this is. Without an option it is the keeper proper, with the network's name as its only
+ * argument, for people who look at a process list. */
+#include "keeper/keeper.h"
+
+#include <string.h>
+
+int main(int argc, char **argv) {
+        if (argc > 1 && strcmp(argv[1], "--capture") == 0)
+                return capture_main(argc - 2, argv + 2);
+        return hold_main(argc - 1, argv + 1);
 }

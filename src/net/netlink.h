@@ -5,16 +5,22 @@
 #include <netinet/in.h>
 #include <stdint.h>
 
+#include "core/mac.h"
+
 typedef struct Netlink Netlink;
-int netlink_open(Netlink **ret);
+int netlink_open(Netlink **ret); /* in the calling process's network namespace, wherever it goes later */
 Netlink *netlink_close(Netlink *nl);
+void netlink_drop(Netlink **nl); /* for AUTO() */
 
 /* Queue requests; they are sent and their answers read by netlink_commit(), which returns the first failure and the
- * step's name. */
+ * step's name. What does not fit the batch is remembered as a failure of that step. */
 void netlink_link_up(Netlink *nl, int index);
-void netlink_bridge_add(Netlink *nl, const char *name, int index); /* with multicast snooping off */
-void netlink_set_master(Netlink *nl, int index, int master);       /* and up */
+/* An Ethernet bridge that forwards at once, floods multicast, keeps its MAC whatever joins it, and has no IPv6
+ * address that it was not given. */
+void netlink_bridge_add(Netlink *nl, const char *name, int index, const Mac *mac);
+/* Make it a port of the master, without an IPv6 address of its own; and up. */
+void netlink_set_master(Netlink *nl, int index, int master);
 void netlink_address4_add(Netlink *nl, int index, uint32_t address, uint8_t prefix);
-void netlink_address6_add(Netlink *nl, int index, const struct in6_addr *address,
-                          uint8_t prefix); /* no duplicate address detection */
+/* No duplicate address detection. */
+void netlink_address6_add(Netlink *nl, int index, const struct in6_addr *address, uint8_t prefix);
 int netlink_commit(Netlink *nl, const char **ret_step);

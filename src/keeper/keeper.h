@@ -1,0 +1,40 @@
+/* debmarshal-keeper: small programs that live inside a network's namespaces, in one executable. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "net/plan.h"
+
+/* Modes. Each returns an exit status. */
+int hold_main(int argc, char **argv);
+int capture_main(int argc, char **argv);
+
+/* Lose every capability but those of the mask (bit N: capability N), for what is executed too, and for good. 0 or
+ * negative errno. */
+int capabilities_keep(uint64_t mask);
+
+/* The one DHCP and DNS server of a network, kept running. */
+typedef struct Server {
+        const char *program;
+        int config_fd; /* read from its beginning at each start */
+
+        /* Private. */
+        pid_t launcher; /* its first process, which exits once the server answers; 0: it has exited */
+        pid_t pid;      /* the server itself; 0: none */
+        pid_t search_from;
+        int words_fd;         /* what the launcher writes to standard error */
+        uint64_t restarts[5]; /* when the latest ones were, a ring */
+        unsigned n_restarts;
+} Server;
+
+#define SERVER_WORDS_MAX 512
+/* Start it and wait until it answers. On failure negative errno, and words holds what it said last, or our own. */
+int server_start(Server *s, char words[SERVER_WORDS_MAX]);
+/* Reap whatever ends in this PID namespace, and start the server again when it was that. Returns when it has ended too
+ * often. */
+void server_supervise(Server *s);
+
+/* In the server's process, last before exec: no file of the user's is to be had by whoever takes it over. Does nothing
+ * on kernels without Landlock. 0 or negative errno. */
+int confine_files(const char *program);

@@ -1,0 +1,150 @@
+/* dnsmasq under the eyes of the init of its PID namespace.
+ *
+ *   keeper --fork, exec--> launcher --fork--> (in between) --fork--> server
+ *
+ * The launcher exits with 0 once the server has bound its sockets and answers: that is its readiness, which needs no
+ * probing and no sleeping. When it fails it says why on standard error and exits with another status. What is in
+ * between exits too, so that the server's new parent is the init: us. Its pid nobody tells us; but the numbers of a PID
+ * namespace are given out in order, and which of those after the launcher's is a child of ours waitid() knows. Should
+ * the one in between be slow to go, it is mistaken for the server until it is reaped; then the search is made again.
+ *
+ * The server is started again at once when it ends, but not more often than five times in a minute: then we end too,
+ * and with us the namespaces; a network that answers no DHCP had better be seen to have failed. */
+#include "keeper/keeper.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/time-util.h"
+
+#define RESTARTS_USEC (60 * USEC_PER_SEC)
+/* How far behind the launcher's number the server's may be: 2, and some for others who fork just then. */
+#define SEARCH_RANGE 8
+
+static _Noreturn void launcher_exec(const Server *s, int words_fd) {
+        static const char *const argv[] = { "dnsmasq", "--conf-file=-", NULL };
+        static const char *const envp[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", NULL };
+        const char *step = "set up its descriptors";
+
+        if (lseek(s->config_fd, 0, SEEK_SET) == 0 && dup2(s->config_fd, 0) == 0 && dup2(words_fd, 2) == 2) {
+                step = "confine";
+                errno = -confine_files(s->program);
+                if (errno == 0) {
+                        step = "execute";
+                        execve(s->program, (char *const *)(uintptr_t)argv, (char *const *)(uintptr_t)envp);
+                }
+        }
+        dprintf(words_fd, "cannot %s %s: %s", step, s->program, strerror(errno));
+        _exit(127);
+}
+
+static int launch(Server *s) {
+        int words[2];
+        if (pipe2(words, O_CLOEXEC | O_NONBLOCK) < 0)
+                return -errno;
+        AUTO(fd_drop) int read_fd = words[0], write_fd = words[1];
+
+        pid_t pid = fork();
+        if (pid < 0)
+                return -errno;
+        if (pid == 0)
+                launcher_exec(s, write_fd);
+
+        fd_drop(&s->words_fd);
+        s->words_fd = fd_take(&read_fd);
+        s->launcher = s->search_from = pid;
+        s->pid = 0;
+        return 0;
+}
+
+/* The first of the numbers behind the launcher's that is a live child of ours; 0: none. */
+static pid_t find_server(const Server *s) {
+        for (pid_t pid = s->search_from + 1; pid <= s->search_from + SEARCH_RANGE; pid++) {
+                siginfo_t info = { 0 };
+                if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0)
+                        return pid;
+        }
+        return 0;
+}
+
+/* What the launcher said, on one line without what surrounds it. */
+static void read_words(Server *s, char words[SERVER_WORDS_MAX], int status) {
+        ssize_t n = read(s->words_fd, words, SERVER_WORDS_MAX - 1);
+        size_t end = n > 0 ? (size_t)n : 0, begin = 0;
+
+        while (end > 0 && isspace((unsigned char)words[end - 1]))
+                end--;
+        while (begin < end && isspace((unsigned char)words[begin]))
+                begin++;
+        for (size_t i = begin; i < end; i++)
+                if (words[i] == '\n')
+                        words[i] = ' ';
+        memmove(words, words + begin, end - begin);
+        words[end - begin] = '\0';
+        if (end == begin)
+                snprintf(words, SERVER_WORDS_MAX, "%s ended with status %#x and said nothing", s->program, status);
+}
+
+/* One child has ended. Returns whether the server is on its way or running. */
+static bool server_reaped(Server *s, pid_t pid, int status) {
+        if (pid == s->launcher) {
+                s->launcher = 0;
+                s->pid = status == 0 ? find_server(s) : 0;
+        } else if (pid == s->pid) {
+                s->pid = find_server(s);
+        }
+        return s->launcher != 0 || s->pid != 0;
+}
+
+int server_start(Server *s, char words[SERVER_WORDS_MAX]) {
+        int r = launch(s);
+        if (r < 0) {
+                snprintf(words, SERVER_WORDS_MAX, "cannot start %s: %s", s->program, strerror(-r));
+                return r;
+        }
+
+        int status;
+        pid_t pid;
+        do {
+                pid = waitpid(-1, &status, 0);
+                if (pid > 0 && !server_reaped(s, pid, status)) {
+                        read_words(s, words, status);
+                        return -EIO;
+                }
+        } while ((pid < 0 && errno == EINTR) || s->launcher != 0);
+        fd_drop(&s->words_fd);
+        return 0;
+}
+
+/* May it be started once more? Counts it. */
+static bool restart_allowed(Server *s) {
+        uint64_t now = now_monotonic_usec();
+        uint64_t *oldest = &s->restarts[s->n_restarts % ARRAY_LEN(s->restarts)];
+        if (s->n_restarts >= ARRAY_LEN(s->restarts) && now - *oldest < RESTARTS_USEC)
+                return false;
+        *oldest = now;
+        s->n_restarts++;
+        return true;
+}
+
+void server_supervise(Server *s) {
+        for (;;) {
+                int status;
+                pid_t pid = waitpid(-1, &status, 0);
+                if (pid < 0 && errno == EINTR)
+                        continue;
+                bool alive = pid > 0 && server_reaped(s, pid, status);
+                if (alive && s->launcher == 0)
+                        fd_drop(&s->words_fd);
+                if (!alive && (!restart_allowed(s) || launch(s) < 0))
+                        return;
+        }
+}
