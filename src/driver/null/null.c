@@ -109,7 +109,8 @@ static int on_later(UNUSED sd_event_source *s, void *userdata) {
         const GuestEvents *events = n->guest.events;
 
         if (n->state == NULL_FAILING || n->state == NULL_STOPPING) {
-                finish(n);
+                if (n->process.pidfd < 0) /* else its end comes */
+                        finish(n);
                 return 0;
         }
         if (n->pause_pending || !TAILQ_EMPTY(&n->answers))

@@ -41,7 +41,7 @@ static const Machine machines[] = {
                 .program = "qemu-system-aarch64",
                 .package = "qemu-system-arm",
                 .type = "virt,gic-version=3",
-                .tcg_cpu = "max",
+                .tcg_cpu = "cortex-a72", /* boots four times as fast as "max", which authenticates pointers */
                 .video = "virtio-gpu-pci",
                 .inputs = usb_inputs,
                 .uefi = { "/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd", "qemu-efi-aarch64" },

@@ -72,9 +72,10 @@ static void finish(QemuGuest *q);
 static int on_later(UNUSED sd_event_source *s, void *userdata) {
         QemuGuest *q = userdata;
 
-        if (q->state == QEMU_FAILING || q->state == QEMU_STOPPING)
-                finish(q);
-        else if (q->later_ended) {
+        if (q->state == QEMU_FAILING || q->state == QEMU_STOPPING) {
+                if (q->process.pidfd < 0) /* else its end comes */
+                        finish(q);
+        } else if (q->later_ended) {
                 q->later_ended = q->later_paused = false;
                 q->guest.events->ended(&q->guest, q->end_reason, q->end_text);
         } else if (q->later_paused) {
