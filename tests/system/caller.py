@@ -77,6 +77,11 @@ class Caller:
 
     def __init__(self, user, address, peer=False):
         self.user = user
+        self._address = address
+        self._peer = peer
+        self._open()
+
+    def _open(self):
         self._numbers = itertools.count()
         self._answers = {}
         self._buffer = b""
@@ -86,12 +91,12 @@ class Caller:
         sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            _serve(user, address, peer, theirs)
+            _serve(self.user, self._address, self._peer, theirs)
         theirs.close()
         status, value = self._result(next(self._numbers), 20, raw=True)
         if status != "ok":
             self.close()
-            raise ConnectionError(f"{user} cannot connect: {value}")
+            raise ConnectionError(f"{self.user} cannot connect: {value}")
 
     # The connection
 
@@ -102,6 +107,11 @@ class Caller:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
             self.pid = 0
+
+    def reconnect(self):
+        """A new process with a new connection."""
+        self.close()
+        self._open()
 
     def __enter__(self):
         return self

@@ -94,6 +94,10 @@ class Broker:
         if client:
             client.close()
 
+    def forget_all_callers(self):
+        for key in list(self._callers):
+            self.forget_caller(*key)
+
     def busctl(self, nick):
         return Busctl(self.people[nick], self.daemon.bus or self.daemon.peer_address)
 
@@ -101,11 +105,11 @@ class Broker:
         return self.caller("root" if self.daemon.scope == "system" else self.daemon.user.nick)
 
     def restart(self, kill=True):
-        """Connections to the daemon's own socket end with it; those to the bus do not."""
-        for nick, peer in list(self._callers):
-            if peer or self.daemon.bus is None:
-                self.forget_caller(nick, peer)
+        """Connections to the daemon's own socket end with it and are made anew; those to the bus stay."""
         self.daemon.restart(kill)
+        for (_, peer), client in self._callers.items():
+            if peer or self.daemon.bus is None:
+                client.reconnect()
 
     def settle(self):
         """The hypervisors are probed, and what is opened only once is open."""
@@ -141,8 +145,7 @@ class Broker:
         return self.daemon.log()[self._log_mark:]
 
     def close(self):
-        for key in list(self._callers):
-            self.forget_caller(*key)
+        self.forget_all_callers()
         status = self.daemon.stop() if self.daemon.process else None
         assert status in (0, None), f"the daemon ended with status {status}:\n{self.daemon.log()[-4000:]}"
 

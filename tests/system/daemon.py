@@ -100,15 +100,16 @@ class Daemon:
         if not self.process:
             return 0
         self.process.send_signal(signal.SIGTERM)
-        return self._reap(timeout)
+        return self.wait(timeout)
 
     def kill(self):
         """At whatever instruction it is."""
         if self.process:
             self.process.kill()
-            self._reap(20)
+            self.wait(20)
 
-    def _reap(self, timeout):
+    def wait(self, timeout):
+        """Until it ends; its exit status."""
         process, self.process = self.process, None
         return process.wait(timeout)
 

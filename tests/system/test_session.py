@@ -1,0 +1,89 @@
+"""The session scope: the same broker without any privilege, on its own socket, for the one user who runs it."""
+
+import os
+import socket
+import stat
+import time
+
+import pytest
+
+from caller import DOMAIN, MANAGER, ROOT_PATH, CallError, domain_path
+from conftest import refused
+from guests import Console
+
+
+@pytest.fixture(scope="module")
+def scope():
+    return "session"
+
+
+def test_no_privilege(broker, alice):
+    """Not even inside: nothing of it can have come from root."""
+    with open(f"/proc/{broker.daemon.pid}/status", encoding="utf-8") as f:
+        status = dict(line.split(":", 1) for line in f.read().splitlines())
+    assert {int(u) for u in status["Uid"].split()} == {alice.user.uid}
+    assert alice.get(ROOT_PATH, MANAGER, "Scope") == "session"
+    assert alice.get(ROOT_PATH, MANAGER, "CallerUid") == alice.user.uid
+
+
+def test_socket_is_the_users(broker):
+    assert stat.S_IMODE(os.stat(broker.daemon.runtime_dir).st_mode) & 0o077 == 0
+    with pytest.raises((ConnectionError, CallError)):
+        broker.daemon.caller(broker.people["bob"]).close()
+
+
+def test_networks_and_domains(alice, create, network):
+    name = create(mac=network.mac("one"))
+    assert alice.get(domain_path(name), DOMAIN, "State") == "paused"
+    alice.domain(name, "Resume")
+    refused("NetworkInUse", alice.destroy_network, network.name)
+    with socket.socket(fileno=alice.network(network.name, "Listen", "q", 0)) as listener:
+        assert listener.getsockname()[0] == network.gateway
+    alice.destroy_domain(name)
+
+
+def test_refusals(alice, create, network):
+    refused("AccessDenied", create, disks=["/etc/shadow"])
+    refused("InvalidInput", create, disks=["/dev/null"])
+    refused("NetworkNotFound", alice.destroy_network, "debmarshal-77")
+
+
+def test_daemon_killed(broker, alice, network, create):
+    name = create()
+    broker.restart(kill=True)
+    assert alice.domain_names() == [name] and alice.network_names() == [network.name]
+    alice.destroy_domain(name)
+    alice.destroy_network(network.name)
+
+
+def test_real_guest(alice, image, network):
+    name = alice.create_domain(network.name, memory="128M", mac=network.mac("two"), hypervisor="qemu",
+                               extra=image.extra(run="echo rootless", end="poweroff"))
+    ended = alice.start(domain_path(name), DOMAIN, "Wait", "t", 0, timeout=120)
+    with Console(alice.domain(name, "OpenConsole")) as console:
+        console.expect(rf"^DM-READY two {network.address('two')}\b", 90)
+        console.expect(r"^rootless\b", 20)
+    assert ended.result(60)[0] == "poweroff"
+
+
+def test_idle_daemon_ends(broker, people):
+    """Empty, and nobody connected: it goes by itself, and in good order; with a network it stays."""
+    broker.forget_all_callers()
+    broker.daemon.stop()
+    broker.daemon.write_config({"idle_timeout": "1s"})
+    try:
+        broker.daemon.start()
+        with broker.daemon.caller(people["alice"]) as client:
+            name = client.create_network([])[0]
+            time.sleep(1.5)
+            assert broker.daemon.is_alive()
+        time.sleep(1.5)
+        assert broker.daemon.is_alive()
+        with broker.daemon.caller(people["alice"]) as client:
+            client.destroy_network(name)
+        assert broker.daemon.wait(10) == 0
+    finally:
+        if broker.daemon.process:
+            broker.daemon.stop()
+        broker.daemon.write_config({})
+        broker.daemon.start()
