@@ -33,6 +33,10 @@ static void begin(Run *r, const char *cmdline) {
         run_begin(r, &harness, &null_driver, "debmarshal-1", &spec);
 }
 
+static void client_gone(void *userdata) {
+        (void)userdata;
+}
+
 static void test_life(void **state) {
         AUTO(fd_drop) int client = -1;
         char buffer[64];
@@ -41,7 +45,7 @@ static void test_life(void **state) {
         (void)state;
         begin(&r, "quiet");
         run_start(&r);
-        assert_int_equal(console_attach(r.guest->console, NULL, NULL, &client, NULL), 0);
+        assert_int_equal(console_attach(r.guest->console, client_gone, NULL, &client, NULL), 0);
         assert_int_equal(send(client, "echo\n", 5, MSG_NOSIGNAL), 5);
         assert_true(run_console_has(&r, "echo", 5));
         run_request(&r, null_driver.pause);
