@@ -17,7 +17,8 @@ end
 
 function __debmarshal_in
     set -l words (__debmarshal_words)
-    test (count $words) -ge (count $argv); and test "$words[1..(count $argv)]" = "$argv"
+    set -l n (count $argv)
+    test (count $words) -ge $n; and test "$words[1..$n]" = "$argv"
 end
 
 function __debmarshal_in_any
