@@ -1,40 +1,22 @@
-/* How a path becomes a descriptor, inside a worker that has become the caller:
+/* The worker collects one WireLayer and one descriptor for each file, in the same order; caller-file.c tells how a path
+ * becomes a descriptor. For qcow2 the header is read from the descriptor, and the file that it names is the next layer,
+ * opened in the same way. Only what the image itself says the format of its backing file is counts; an image that says
+ * nothing is refused, since guessing would let a guest that wrote a qcow2 header into a raw disk choose what is opened
+ * next.
  *
- *   openat2(path, O_PATH)      the walk, with the caller's rights; it calls no driver and hangs on no FIFO. Links are
- *        |                     followed, those of /proc ("magic" ones) are not: through them the worker would reach
- *        |                     what the daemon has open
- *   fstat, fstatfs             what it is: a regular file or a block device, on a file system that stores files
- *        |
- *   open(/proc/self/fd/N)      the same inode, whatever has happened to the path since: the caller's rights to read
- *        |                     and write it are checked here by the kernel
- *   the descriptor             is all that anybody uses from now on
- *
- * For qcow2 the header is read from the descriptor, and the file that it names is the next layer, opened in the same
- * way. Only what the image itself says the format of its backing file is counts; an image that says nothing is refused,
- * since guessing would let a guest that wrote a qcow2 header into a raw disk choose what is opened next.
- *
- * The worker answers with one WireLayer for each descriptor, in the same order. It has parsed hostile bytes by then, so
- * what it says is checked again. */
+ * The worker has parsed hostile bytes by the time it answers, so what it says is checked again. */
 #include "guest/files.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/magic.h>
-#include <linux/openat2.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "base/string-util.h"
+#include "guest/caller-file.h"
 #include "guest/qcow2.h"
-
-#define PATH_SHOWN_MAX 300 /* bytes of a path that a message repeats */
 
 #define WIRE_KERNEL 0x100u
 #define WIRE_INITRD 0x101u
@@ -47,11 +29,10 @@ typedef struct WireLayer {
 } WireLayer;
 static_assert(FD_SET_MAX * sizeof(WireLayer) <= WORKER_REPLY_MAX, "a full reply does not fit");
 
-/* One opened file as the worker keeps it until it answers. */
+/* A file as the worker keeps it until it answers. */
 typedef struct Opened {
         WireLayer wire;
-        dev_t dev;
-        ino_t ino;
+        CallerFile file; /* its descriptor is the reply's */
 } Opened;
 
 /* Of the worker. */
@@ -63,246 +44,72 @@ typedef struct Collector {
         WorkerReply *reply;
 } Collector;
 
-/* What is asked for, for opening and for messages. */
-typedef struct Wanted {
-        const char *what; /* "disk", "backing file", "kernel" */
-        const char *path;
-        bool writable;
-        uid_t uid;
-} Wanted;
-
-/* "disk "/path": TEXT" */
-static int refuse(const Wanted *w, ErrorId id, const char *text, Error *e) {
-        AUTO(string_drop) char *shown = string_escape(w->path, PATH_SHOWN_MAX);
-
-        return error_set(e, id, "%s \"%s\"%s: %s", w->what, string_or(shown, "?"),
-                         strlen(w->path) > PATH_SHOWN_MAX ? "..." : "", text);
-}
-
-static int refuse_access(const Wanted *w, const char *act, int err, Error *e) {
-        AUTO(string_drop) char *text = string_printf("uid %u may not %s it: %s", (unsigned)w->uid, act, strerror(err));
-
-        return refuse(w, ERROR_ACCESS_DENIED, string_or(text, "access denied"), e);
-}
-
-/* The walk or the open failed; act is what was tried. */
-static int refuse_errno(const Wanted *w, const char *act, int err, Error *e) {
-        switch (err) {
-        case EACCES:
-        case EPERM:
-                return refuse_access(w, act, err, e);
-        case EROFS:
-                return refuse(w, ERROR_INVALID_INPUT,
-                              "it is on a read-only file system; say \"FORMAT:ro\" in disk_formats to use it read-only",
-                              e);
-        case ELOOP:
-                return refuse(w, ERROR_INVALID_INPUT, "too many symbolic links, or one that leads into a process", e);
-        case ENOENT:
-        case ENOTDIR:
-        case ENAMETOOLONG:
-        case ENXIO:
-        case ENODEV:
-        case ENOMEDIUM:
-        case EBUSY:
-        case ETXTBSY:
-        case EAGAIN:
-        case EISDIR:
-        case EOVERFLOW:
-                return refuse(w, ERROR_INVALID_INPUT, strerror(err), e);
-        default:
-                return refuse(w, ERROR_INTERNAL, strerror(err), e);
-        }
-}
-
-/* File systems whose files are questions to the kernel, not stored bytes. The rights are the caller's own, so a kind
- * that is missing here gives her a strange disk and nothing that she could not open before. */
-static bool is_pseudo(const struct statfs *fs) {
-        static const uint32_t magics[] = {
-                PROC_SUPER_MAGIC,
-                SYSFS_MAGIC,
-                CGROUP_SUPER_MAGIC,
-                CGROUP2_SUPER_MAGIC,
-                DEBUGFS_MAGIC,
-                TRACEFS_MAGIC,
-                SECURITYFS_MAGIC,
-                SELINUX_MAGIC,
-                SMACK_MAGIC,
-                BPF_FS_MAGIC,
-                PSTOREFS_MAGIC,
-                EFIVARFS_MAGIC,
-                BINFMTFS_MAGIC,
-                DEVPTS_SUPER_MAGIC,
-                NSFS_MAGIC,
-                ANON_INODE_FS_MAGIC,
-                PIPEFS_MAGIC,
-                SOCKFS_MAGIC,
-                0x62656570 /* configfs */,
-                0x19800202 /* mqueue */,
-                0x65735543 /* fusectl */,
-                0xabba1974 /* xenfs */,
-        };
-
-        for (size_t i = 0; i < ARRAY_LEN(magics); i++)
-                if ((uint32_t)fs->f_type == magics[i])
-                        return true;
-        return false;
-}
-
-static const char *kind_name(mode_t mode) {
-        switch (mode & S_IFMT) {
-        case S_IFDIR:
-                return "a directory";
-        case S_IFCHR:
-                return "a character device";
-        case S_IFIFO:
-                return "a FIFO";
-        case S_IFSOCK:
-                return "a socket";
-        default:
-                return "neither a file nor a device";
-        }
-}
-
-static int check_kind(const Wanted *w, int path_fd, struct stat *st, Error *e) {
-        struct statfs fs;
-
-        if (fstat(path_fd, st) < 0)
-                return refuse_errno(w, "look at", errno, e);
-        if (S_ISBLK(st->st_mode))
-                return 0;
-        if (!S_ISREG(st->st_mode)) {
-                AUTO(string_drop)
-                char *text =
-                        string_printf("it is %s; a regular file or a block device is needed", kind_name(st->st_mode));
-                return refuse(w, ERROR_INVALID_INPUT, string_or(text, "it is not a file"), e);
-        }
-        if (fstatfs(path_fd, &fs) < 0)
-                return refuse_errno(w, "look at", errno, e);
-        if (is_pseudo(&fs))
-                return refuse(w, ERROR_INVALID_INPUT, "it is on a pseudo file system of the kernel", e);
-        return 0;
-}
-
-/* The inode behind an O_PATH descriptor, opened for use. */
-static int reopen(const Wanted *w, int path_fd, int *ret_fd, Error *e) {
-        char link[64];
-        int fd, r;
-
-        snprintf(link, sizeof link, "/proc/self/fd/%d", path_fd);
-        /* Non-blocking: neither a lease nor a drive without a medium keeps us waiting. */
-        fd = open(link, (w->writable ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-        if (fd < 0)
-                return refuse_errno(w, w->writable ? "read and write" : "read", errno, e);
-
-        r = fd_set_nonblock(fd, false);
-        if (r < 0) {
-                fd_drop(&fd);
-                return refuse(w, ERROR_INTERNAL, strerror(-r), e);
-        }
-        *ret_fd = fd;
-        return 0;
-}
-
-static int open_wanted(const Wanted *w, int *ret_fd, Opened *ret, Error *e) {
-        struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_MAGICLINKS };
-        AUTO(fd_drop) int path_fd = -1, fd = -1;
-        struct stat st;
-        off_t size;
-        int r;
-
-        path_fd = (int)syscall(SYS_openat2, AT_FDCWD, w->path, &how, sizeof how);
-        if (path_fd < 0)
-                return refuse_errno(w, "reach", errno, e);
-        r = check_kind(w, path_fd, &st, e);
-        if (r < 0)
-                return r;
-        r = reopen(w, path_fd, &fd, e);
-        if (r < 0)
-                return r;
-
-        /* st_size says nothing of a block device. */
-        size = lseek(fd, 0, SEEK_END);
-        if (size < 0 || lseek(fd, 0, SEEK_SET) < 0)
-                return refuse_errno(w, "measure", errno, e);
-
-        ret->wire.read_only = !w->writable;
-        ret->wire.block_device = S_ISBLK(st.st_mode);
-        ret->wire.size = (uint64_t)size;
-        /* Two nodes of one block device are the same disk. */
-        ret->dev = S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev;
-        ret->ino = S_ISBLK(st.st_mode) ? 0 : st.st_ino;
-        *ret_fd = fd_take(&fd);
-        return 0;
-}
-
-static bool same_file(const Opened *a, const Opened *b) {
-        return a->dev == b->dev && a->ino == b->ino && a->wire.block_device == b->wire.block_device;
-}
-
 /* Nothing that a guest writes may be anything else of the same guest: neither another disk, nor what backs one. */
-static int check_sharing(const Collector *c, const Wanted *w, const Opened *new, Error *e) {
+static int check_sharing(const Collector *c, const FileRequest *w, const Opened *new, Error *e) {
         for (size_t i = 0; i < c->count; i++) {
                 const Opened *old = &c->opened[i];
 
-                if (!same_file(old, new))
+                if (!caller_file_same(&old->file, &new->file))
                         continue;
                 if (old->wire.what == new->wire.what)
-                        return refuse(w, ERROR_INVALID_INPUT, "it backs itself", e);
+                        return file_refuse(w, ERROR_INVALID_INPUT, "it backs itself", e);
                 if (!old->wire.read_only || !new->wire.read_only)
-                        return refuse(w, ERROR_INVALID_INPUT,
-                                      "it is used twice in this domain, and at least once writable", e);
+                        return file_refuse(w, ERROR_INVALID_INPUT,
+                                           "it is used twice in this domain, and at least once writable", e);
         }
         return 0;
 }
 
 /* Open, check against the others, and put into the reply. *ret_fd stays the reply's. */
-static int collect(Collector *c, const Wanted *w, uint32_t what, DiskFormat format, int *ret_fd, Error *e) {
+static int collect(Collector *c, const FileRequest *w, uint32_t what, DiskFormat format, int *ret_fd, Error *e) {
         Opened *o = &c->opened[c->count];
-        AUTO(fd_drop) int fd = -1;
         int r;
 
         if (c->count == FD_SET_MAX)
                 return error_set(e, ERROR_INVALID_INPUT, "the disks and what backs them are more than %d files",
                                  FD_SET_MAX);
-        r = open_wanted(w, &fd, o, e);
+        r = caller_file_open(w, &o->file, e);
         if (r < 0)
                 return r;
-        o->wire.what = what;
-        o->wire.format = format;
+        *ret_fd = o->file.fd;
+        r = fd_set_add(&c->reply->fds, o->file.fd);
+        if (r < 0)
+                return file_refuse(w, ERROR_INTERNAL, strerror(-r), e);
+
+        o->wire = (WireLayer){ .what = what,
+                               .format = format,
+                               .read_only = !w->writable,
+                               .block_device = o->file.block_device,
+                               .size = o->file.size };
         r = check_sharing(c, w, o, e);
         if (r < 0)
                 return r;
-
-        *ret_fd = fd;
-        r = fd_set_add(&c->reply->fds, fd_take(&fd));
-        if (r < 0)
-                return refuse(w, ERROR_INTERNAL, strerror(-r), e);
         c->count++;
         return 0;
 }
 
-static int read_header(const Wanted *w, int fd, Qcow2Header *ret, Error *e) {
+static int read_header(const FileRequest *w, int fd, Qcow2Header *ret, Error *e) {
         AUTO(string_drop) char *data = malloc(QCOW2_HEADER_READ);
         Error cause = ERROR_INIT;
         ssize_t n;
 
         if (!data)
-                return refuse(w, ERROR_INTERNAL, strerror(ENOMEM), e);
+                return file_refuse(w, ERROR_INTERNAL, strerror(ENOMEM), e);
         do
                 n = pread(fd, data, QCOW2_HEADER_READ, 0);
         while (n < 0 && errno == EINTR);
         if (n < 0)
-                return refuse(w, ERROR_INVALID_INPUT, strerror(errno), e);
+                return file_refuse(w, ERROR_INVALID_INPUT, strerror(errno), e);
 
         if (qcow2_parse(data, (size_t)n, ret, &cause) < 0) {
-                int r = refuse(w, cause.id, error_text(&cause), e);
+                int r = file_refuse(w, cause.id, error_text(&cause), e);
                 error_clear(&cause);
                 return r;
         }
         return 0;
 }
 
-static int check_backing_format(const Wanted *w, const Qcow2Header *h, DiskFormat *ret, Error *e) {
+static int check_backing_format(const FileRequest *w, const Qcow2Header *h, DiskFormat *ret, Error *e) {
         AUTO(string_drop) char *shown = string_escape(h->backing_format, sizeof h->backing_format);
         AUTO(string_drop) char *text = NULL;
 
@@ -312,13 +119,14 @@ static int check_backing_format(const Wanted *w, const Qcow2Header *h, DiskForma
                         return 0;
                 }
         if (!h->backing_format[0])
-                return refuse(w, ERROR_INVALID_INPUT,
-                              "it does not say of which format its backing file is; record it with "
-                              "\"qemu-img rebase -u -b BACKING -F FORMAT IMAGE\"",
-                              e);
+                return file_refuse(w, ERROR_INVALID_INPUT,
+                                   "it does not say of which format its backing file is; record it with "
+                                   "\"qemu-img rebase -u -b BACKING -F FORMAT IMAGE\"",
+                                   e);
         text = string_printf("its backing file is of format \"%s\"; raw and qcow2 are supported",
                              string_or(shown, "?"));
-        return refuse(w, ERROR_INVALID_INPUT, string_or(text, "the format of its backing file is not supported"), e);
+        return file_refuse(w, ERROR_INVALID_INPUT, string_or(text, "the format of its backing file is not supported"),
+                           e);
 }
 
 /* A relative name is relative to the directory of the image that names it, as the caller wrote it. */
@@ -338,17 +146,17 @@ static int collect_disk(Collector *c, uint32_t index, Error *e) {
         int fd = -1, r;
 
         for (unsigned depth = 0;; depth++) {
-                Wanted w = { .what = depth == 0 ? "disk" : "backing file",
-                             .path = path,
-                             .writable = depth == 0 && !disk->read_only,
-                             .uid = c->uid };
+                FileRequest w = { .what = depth == 0 ? "disk" : "backing file",
+                                  .path = path,
+                                  .writable = depth == 0 && !disk->read_only,
+                                  .uid = c->uid };
                 Qcow2Header h;
                 char *next;
 
                 if (!path)
                         return error_set_errno(e, ENOMEM, "Failed to open disk %u", index);
                 if (depth == BACKING_CHAIN_MAX)
-                        return refuse(&w, ERROR_INVALID_INPUT, "the chain of backing files is too long", e);
+                        return file_refuse(&w, ERROR_INVALID_INPUT, "the chain of backing files is too long", e);
                 r = collect(c, &w, index, format, &fd, e);
                 if (r < 0)
                         return r;
@@ -369,7 +177,7 @@ static int collect_disk(Collector *c, uint32_t index, Error *e) {
 }
 
 static int collect_boot(Collector *c, const char *what, const char *path, uint32_t id, Error *e) {
-        Wanted w = { .what = what, .path = path, .uid = c->uid };
+        FileRequest w = { .what = what, .path = path, .uid = c->uid };
         int fd = -1, r;
 
         if (!path)
@@ -378,7 +186,7 @@ static int collect_boot(Collector *c, const char *what, const char *path, uint32
         if (r < 0)
                 return r;
         if (c->opened[c->count - 1].wire.size == 0)
-                return refuse(&w, ERROR_INVALID_INPUT, "it is empty", e);
+                return file_refuse(&w, ERROR_INVALID_INPUT, "it is empty", e);
         return 0;
 }
 
