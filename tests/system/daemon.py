@@ -110,8 +110,9 @@ class Daemon:
 
     def wait(self, timeout):
         """Until it ends; its exit status."""
-        process, self.process = self.process, None
-        return process.wait(timeout)
+        status = self.process.wait(timeout)
+        self.process = None
+        return status
 
     def restart(self, kill=True):
         if kill:
