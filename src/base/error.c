@@ -108,7 +108,7 @@ void error_prefix(Error *e, const char *format, ...) {
 }
 
 int error_move(Error *to, Error *from) {
-        int code = error_errno(error_is_set(to) ? to->id : from->id);
+        int code = error_errno(to && to->id != ERROR_NONE ? to->id : from->id);
 
         if (to && to->id == ERROR_NONE) {
                 *to = *from;

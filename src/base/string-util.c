@@ -132,16 +132,18 @@ bool string_list_contains(char *const *list, const char *value) {
 
 int string_list_copy(char *const *list, char ***ret) {
         size_t n = string_list_length(list);
-        AUTO(string_list_free) char **copy = calloc(n + 1, sizeof *copy);
+        char **copy = calloc(n + 1, sizeof *copy);
 
         if (!copy)
                 return -ENOMEM;
         for (size_t i = 0; i < n; i++) {
                 copy[i] = strdup(list[i]);
-                if (!copy[i])
+                if (!copy[i]) {
+                        string_list_free(&copy);
                         return -ENOMEM;
+                }
         }
-        *ret = TAKE(copy);
+        *ret = copy;
         return 0;
 }
 

@@ -30,7 +30,7 @@ typedef struct TestDir {
 } TestDir;
 
 static inline void test_dir_open(TestDir *d) {
-        snprintf(d->path, sizeof d->path, "/tmp/debmarshal-test-XXXXXX");
+        *d = (TestDir){ .path = "/tmp/debmarshal-test-XXXXXX", .fd = -1 };
         assert_non_null(mkdtemp(d->path));
         d->fd = open(d->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         assert_true(d->fd >= 0);

@@ -61,12 +61,11 @@ int mac_random(Mac *ret) {
 }
 
 struct in6_addr mac_eui64(const Mac *mac, const struct in6_addr *prefix) {
-        struct in6_addr address;
+        struct in6_addr address = *prefix;
         const uint8_t *o = mac->octets;
         /* The universal/local bit is inverted, and ff:fe stands in the middle. */
         const uint8_t interface[8] = { o[0] ^ 2, o[1], o[2], 0xff, 0xfe, o[3], o[4], o[5] };
 
-        memcpy(address.s6_addr, prefix->s6_addr, 8);
         memcpy(address.s6_addr + 8, interface, 8);
         return address;
 }

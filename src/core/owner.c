@@ -54,7 +54,7 @@ void owners_done(Owners *o) {
 int owners_get(Owners *o, uid_t uid, Owner **ret) {
         Owner *owner;
 
-        TAILQ_FOREACH (owner, &o->list, entry) {
+        for (owner = TAILQ_FIRST(&o->list); owner; owner = TAILQ_NEXT(owner, entry)) {
                 if (owner->uid == uid) {
                         *ret = owner;
                         return 0;

@@ -4,9 +4,11 @@
 #include <string.h>
 
 #include "base/string-util.h"
+#include "core/names.h"
 #include "core/spec-internal.h"
 
 #define READ_ONLY_SUFFIX ":ro"
+#define FORMAT_NAME_MAX  16
 
 /* Keep a copy of a checked string. */
 static int keep(char **target, const char *key, const char *value, Error *e) {
@@ -67,15 +69,17 @@ static int set_firmware(DomainSpec *s, const ExtraValue *v, Error *e) {
 }
 
 static int parse_disk_format(const char *text, DiskSpec *disk, Error *e) {
-        AUTO(string_drop) char *name = strdup(text);
+        const char *suffix = strchr(text, ':');
+        size_t length = suffix ? (size_t)(suffix - text) : strlen(text);
+        bool read_only = suffix && string_equal(suffix, READ_ONLY_SUFFIX);
+        char name[FORMAT_NAME_MAX];
+        DiskFormat format = DISK_FORMAT_COUNT;
 
-        if (!name)
-                return error_set_errno(e, ENOMEM, "Failed to read disk_formats");
-        size_t length = strlen(name), suffix = strlen(READ_ONLY_SUFFIX);
-        bool read_only = length > suffix && string_equal(name + length - suffix, READ_ONLY_SUFFIX);
-        if (read_only)
-                name[length - suffix] = '\0';
-        DiskFormat format = disk_format_from_name(name);
+        if (length < sizeof name && read_only == (suffix != NULL)) {
+                memcpy(name, text, length);
+                name[length] = '\0';
+                format = disk_format_from_name(name);
+        }
         if (format == DISK_FORMAT_COUNT)
                 return error_set_value(e, ERROR_INVALID_INPUT, "disk format", text,
                                        "\"raw\" or \"qcow2\" is wanted, with \":ro\" behind it for read-only");
@@ -100,17 +104,18 @@ static int set_disk_formats(DomainSpec *s, const ExtraValue *v, Error *e) {
 }
 
 static int add_nic(DomainSpec *s, const char *text, Error *e) {
-        AUTO(string_drop) char *network = strdup(text);
+        const char *comma = strchr(text, ',');
+        size_t length = comma ? (size_t)(comma - text) : strlen(text);
+        char network[OBJECT_NAME_MAX];
 
-        if (!network)
-                return error_set_errno(e, ENOMEM, "Failed to read nics");
-        char *mac = strchr(network, ',');
-        if (mac)
-                *mac++ = '\0';
         /* A comma with nothing behind it is a mistake, not the wish for a random address. */
-        if (mac && !*mac)
+        if (comma && !comma[1])
                 return error_set_value(e, ERROR_INVALID_INPUT, "nic", text, "\"NETWORK\" or \"NETWORK,MAC\" is wanted");
-        return spec_add_nic(s, network, string_or(mac, ""), e);
+        if (length >= sizeof network)
+                return spec_check_network(text, e);
+        memcpy(network, text, length);
+        network[length] = '\0';
+        return spec_add_nic(s, network, comma ? comma + 1 : "", e);
 }
 
 static int set_nics(DomainSpec *s, const ExtraValue *v, Error *e) {

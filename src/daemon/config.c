@@ -232,24 +232,36 @@ static int check_whole(const Config *c, Error *e) {
         return 0;
 }
 
+/* Cuts text into its lines. */
+static int parse_lines(const char *file, char *text, Config *c, Error *e) {
+        unsigned line_of[ARRAY_LEN(keys)] = { 0 }, number = 0;
+
+        while (text) {
+                char *line = strsep(&text, "\n");
+                int r = parse_line(c, line, ++number, line_of, e);
+                if (r < 0) {
+                        error_prefix(e, "%s:%u", file, number);
+                        return r;
+                }
+        }
+        int r = check_whole(c, e);
+        if (r < 0)
+                error_prefix(e, "%s", file);
+        return r;
+}
+
 int config_parse(const char *file, const char *text, Config *c, Error *e) {
         AUTO(string_drop) char *copy = strdup(text);
-        unsigned line_of[ARRAY_LEN(keys)] = { 0 }, number = 0;
         AUTO(error_clear) Error cause = ERROR_INIT;
         Config parsed = *c;
-        char *line, *rest = copy;
 
         if (!copy)
                 return error_set_errno(e, ENOMEM, "Failed to read %s", file);
-        while ((line = strsep(&rest, "\n"))) {
-                if (parse_line(&parsed, line, ++number, line_of, &cause) < 0) {
-                        error_prefix(&cause, "%s:%u", file, number);
-                        return error_move(e, &cause);
-                }
-        }
-        if (check_whole(&parsed, &cause) < 0) {
-                error_prefix(&cause, "%s", file);
-                return error_move(e, &cause);
+        /* Its own error, so that the place is not put before what the caller's may hold already. */
+        int r = parse_lines(file, copy, &parsed, &cause);
+        if (r < 0) {
+                error_move(e, &cause);
+                return r;
         }
         *c = parsed;
         return 0;

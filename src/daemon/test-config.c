@@ -143,8 +143,8 @@ static void test_load(void **state) {
         write_file(d.fd, "good", "max_networks = 3\n", 17);
         write_file(d.fd, "nul", "max_networks = 4\n\0x", 19);
         AUTO(string_drop)
-        char *none = string_printf("%s/none", d.path),
-             *good = string_printf("%s/good", d.path), *with_nul = string_printf("%s/nul", d.path);
+        char *none = string_printf("%s/none", d.path), *good = string_printf("%s/good", d.path),
+             *with_nul = string_printf("%s/nul", d.path);
         assert_int_equal(config_load(none, false, &c, NULL), 0);
         assert_int_equal(config_load(none, true, &c, &missing), -ENOENT);
         assert_non_null(strstr(error_text(&missing), none));
