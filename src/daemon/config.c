@@ -251,7 +251,7 @@ static int parse_lines(const char *file, char *text, Config *c, Error *e) {
 }
 
 int config_parse(const char *file, const char *text, Config *c, Error *e) {
-        AUTO(string_drop) char *copy = strdup(text);
+        char *copy = strdup(text);
         AUTO(error_clear) Error cause = ERROR_INIT;
         Config parsed = *c;
 
@@ -259,6 +259,7 @@ int config_parse(const char *file, const char *text, Config *c, Error *e) {
                 return error_set_errno(e, ENOMEM, "Failed to read %s", file);
         /* Its own error, so that the place is not put before what the caller's may hold already. */
         int r = parse_lines(file, copy, &parsed, &cause);
+        free(copy);
         if (r < 0) {
                 error_move(e, &cause);
                 return r;
