@@ -78,11 +78,12 @@ int hold_main(int argc UNUSED, char **argv UNUSED) {
         KeeperPlan plan;
         Server server;
         char words[SERVER_WORDS_MAX];
-        int status_fd = KEEPER_FD_STATUS, plan_fd = KEEPER_FD_PLAN;
+        int status_fd = KEEPER_FD_STATUS, plan_fd = KEEPER_FD_PLAN, program_fd = KEEPER_FD_PROGRAM;
 
-        for (int fd = KEEPER_FD_PLAN; fd <= KEEPER_FD_STATUS; fd++)
+        for (int fd = KEEPER_FD_PLAN; fd < KEEPER_FD_END; fd++)
                 if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
                         return EXIT_FAILURE; /* not started by the daemon */
+        fd_drop(&program_fd);
         if (chdir("/") < 0)
                 return EXIT_FAILURE;
 

@@ -7,10 +7,6 @@
 #include "core/spawn.h"
 #include "net/keeper.h"
 
-/* Descriptors of the keeper's namespaces, verified against the recorded inode numbers. ERROR_NETWORK_FAILED when the
- * keeper is dead. */
-int network_open_namespaces(const Network *n, int *ret_user_fd, int *ret_net_fd, Error *e);
-
 typedef enum InsideAct { INSIDE_TAPS, INSIDE_CONNECT, INSIDE_LISTEN } InsideAct;
 
 typedef struct InsideJob InsideJob;
@@ -28,7 +24,7 @@ struct InsideJob {
         void *userdata;
 
         /* Private. */
-        int user_ns, net_ns;
+        int namespaces[2]; /* user, network */
         uid_t owner_uid;
         Worker worker;
 };
@@ -51,8 +47,12 @@ struct Capture {
         void *userdata;
 
         /* Private. */
-        int user_ns, net_ns, write_fd, read_fd;
+        int namespaces[2]; /* user, network */
+        int fds[3];        /* the program's: packet socket (made in the child), keeper, program */
+        int write_fd, read_fd;
         uid_t owner_uid;
+        char *argv[4];
+        char parent[16];
         Spawn spawn;
         Process process;
 };

@@ -1,1 +1,328 @@
+/* Starting a keeper, and finding it again.
+ *
+ *   daemon                                       child
+ *     keeper_start(): spawn ------------------>  new user (the owner's), network and PID namespace; ids mapped; waits
+ *     record() <-- prepared -------------------
+ *     release --------------------------------> exec debmarshal-keeper: builds, starts the server
+ *     done()   <-- "ready" or a reason ---------
+ *
+ * In the system scope the ids are mapped by root's side before the child prepares (core/clone-as.h); in the session
+ * scope by the child, as any user may map herself.
+ *
+ * From the exec on the keeper can be traced by its owner. So its message is hers: "ready" may be a lie, which harms her
+ * alone, and a reason is escaped and bounded. The kernel vouches for the namespaces: their inode numbers are read off
+ * the keeper while it is certainly alive. Were it made to move into other namespaces of hers before, then these are
+ * what is recorded, and whoever enters them later has become her first. */
 #include "net/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/string-util.h"
+#include "base/time-util.h"
+#include "net/keeper-protocol.h"
+#include "net/plan.h"
+
+void keeper_start_init(KeeperStart *k) {
+        *k = (KeeperStart){ .fds = { -1, -1, -1, -1 }, .status_socket = -1, .pidfd = -1 };
+        spawn_init(&k->spawn);
+}
+
+void keeper_start_stop(KeeperStart *k) {
+        k->status_source = sd_event_source_disable_unref(k->status_source);
+        k->deadline_source = sd_event_source_disable_unref(k->deadline_source);
+        spawn_stop(&k->spawn);
+        fd_drop(&k->status_socket);
+        for (size_t i = 0; i < ARRAY_LEN(k->fds); i++)
+                fd_drop(&k->fds[i]);
+        if (k->pidfd >= 0)
+                process_abandon(k->host->event, fd_take(&k->pidfd));
+}
+
+/* The last thing that anybody does with k. */
+static void keeper_fail(KeeperStart *k, const Error *e) {
+        k->network->keeper = (ProcessId){ 0 };
+        keeper_start_stop(k);
+        k->done(k, e);
+}
+
+/* ---- the namespaces ---- */
+
+static int namespace_path(pid_t pid, const char *kind, char path[64]) {
+        return snprintf(path, 64, "/proc/%d/ns/%s", (int)pid, kind);
+}
+
+static int namespace_inode(pid_t pid, const char *kind, uint64_t *ret) {
+        char path[64];
+        struct stat st;
+        namespace_path(pid, kind, path);
+        if (stat(path, &st) < 0)
+                return errno == ENOENT ? -ESRCH : -errno;
+        *ret = st.st_ino;
+        return 0;
+}
+
+static int namespaces_read(pid_t pid, uint64_t *ret_user, uint64_t *ret_net) {
+        int r = namespace_inode(pid, "user", ret_user);
+        return r < 0 ? r : namespace_inode(pid, "net", ret_net);
+}
+
+static int namespace_open(pid_t pid, const char *kind, uint64_t inode, int *ret_fd) {
+        char path[64];
+        namespace_path(pid, kind, path);
+        AUTO(fd_drop) int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+                return errno == ENOENT ? -ESRCH : -errno;
+
+        /* The number is the namespace's own: it tells whether the pid is still the keeper's and the keeper still in
+         * there. */
+        struct stat st;
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        if (st.st_ino != inode)
+                return -ESRCH;
+        *ret_fd = fd_take(&fd);
+        return 0;
+}
+
+int network_open_namespaces(const Network *n, int *ret_user_fd, int *ret_net_fd, Error *e) {
+        AUTO(fd_drop) int user_fd = -1, net_fd = -1;
+        int r = n->keeper.pid > 0 ? namespace_open(n->keeper.pid, "user", n->user_ns, &user_fd) : -ESRCH;
+        if (r == 0)
+                r = namespace_open(n->keeper.pid, "net", n->net_ns, &net_fd);
+        if (r == -ESRCH)
+                return error_set(e, ERROR_NETWORK_FAILED, "The keeper of network %s is gone", n->name);
+        if (r < 0)
+                return error_set_errno(e, r, "Failed to open the namespaces of network %s", n->name);
+
+        *ret_user_fd = fd_take(&user_fd);
+        *ret_net_fd = fd_take(&net_fd);
+        return 0;
+}
+
+/* ---- ready ---- */
+
+static int message_check(KeeperStart *k, const char *message, size_t length, Error *e) {
+        const char *name = k->network->name;
+        if (length == strlen(KEEPER_READY) && memcmp(message, KEEPER_READY, length) == 0)
+                return 0;
+        if (length == 0)
+                return error_set(e, ERROR_NETWORK_FAILED, "The keeper of network %s ended before it was ready", name);
+
+        AUTO(string_drop) char *shown = string_escape(message, length);
+        return error_set(e, ERROR_NETWORK_FAILED, "Failed to set up network %s: %s", name, string_or(shown, "?"));
+}
+
+/* The pid is still its own: it is a child that nobody has reaped. */
+static int keeper_ready(KeeperStart *k, Error *e) {
+        Network *n = k->network;
+        int r = namespaces_read(k->network->keeper.pid, &n->user_ns, &n->net_ns);
+        if (r < 0)
+                return error_set_errno(e, r, "Failed to look at the namespaces of network %s", n->name);
+        return 0;
+}
+
+static int on_status(sd_event_source *source UNUSED, int fd, uint32_t revents UNUSED, void *userdata) {
+        KeeperStart *k = userdata;
+        AUTO(error_clear) Error e = ERROR_INIT;
+        char message[KEEPER_MESSAGE_MAX + 1];
+
+        ssize_t n = recv(fd, message, KEEPER_MESSAGE_MAX, MSG_DONTWAIT);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                return 0;
+        size_t length = n > 0 ? (size_t)n : 0;
+        message[length] = '\0';
+
+        int r = message_check(k, message, length, &e);
+        if (r == 0)
+                r = keeper_ready(k, &e);
+        if (r < 0) {
+                keeper_fail(k, &e);
+                return 0;
+        }
+        k->status_source = sd_event_source_disable_unref(k->status_source);
+        k->deadline_source = sd_event_source_disable_unref(k->deadline_source);
+        fd_drop(&k->status_socket);
+        k->done(k, NULL);
+        return 0;
+}
+
+static int on_deadline(sd_event_source *source UNUSED, uint64_t usec UNUSED, void *userdata) {
+        KeeperStart *k = userdata;
+        AUTO(error_clear) Error e = ERROR_INIT;
+        error_set(&e, ERROR_TIMEOUT, "Network %s was not ready within %.1f s", k->network->name,
+                  (double)k->deadline_usec / 1e6);
+        keeper_fail(k, &e);
+        return 0;
+}
+
+/* ---- the process ---- */
+
+static int map_self(void *userdata UNUSED, const char **ret_step) {
+        *ret_step = "map its user in a new user namespace";
+        return child_map_root(child_outside_uid(), child_outside_gid());
+}
+
+static void on_prepared(Spawn *s) {
+        KeeperStart *k = container_of(s, KeeperStart, spawn);
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        k->network->keeper = s->id;
+        if (k->record(k, &e) < 0)
+                keeper_fail(k, &e);
+        else
+                spawn_release(s);
+}
+
+static int wait_for_message(KeeperStart *k) {
+        uint64_t spent = now_monotonic_usec() - k->started_usec;
+        uint64_t left = spent < k->deadline_usec ? k->deadline_usec - spent : 0;
+        int r = sd_event_add_io(k->host->event, &k->status_source, k->status_socket, EPOLLIN, on_status, k);
+        if (r >= 0)
+                r = sd_event_add_time_relative(k->host->event, &k->deadline_source, CLOCK_MONOTONIC, left, 1,
+                                               on_deadline, k);
+        return r < 0 ? r : 0;
+}
+
+/* Say also which setting it may be, when the kernel refused a namespace. */
+static void add_hint(Error *e) {
+        const char *hint = userns_hint();
+        if (!hint)
+                return;
+        AUTO(error_clear) Error hinted = ERROR_INIT;
+        error_set(&hinted, ERROR_NOT_SUPPORTED, "%s: %s", error_text(e), hint);
+        error_clear(e);
+        error_move(e, &hinted);
+}
+
+static void on_spawned(Spawn *s, const Error *failure) {
+        KeeperStart *k = container_of(s, KeeperStart, spawn);
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (failure) {
+                error_set(&e, failure->id, "%s", error_text(failure));
+                if (failure->id == ERROR_INTERNAL)
+                        add_hint(&e);
+        } else {
+                k->pidfd = spawn_take_pidfd(s);
+                /* Its end of the socket is the keeper's alone now, so that its death is the end of the stream. */
+                for (size_t i = 0; i < ARRAY_LEN(k->fds); i++)
+                        fd_drop(&k->fds[i]);
+                int r = wait_for_message(k);
+                if (r < 0)
+                        error_set_errno(&e, r, "Failed to wait for the keeper of network %s", k->network->name);
+        }
+        if (error_is_set(&e))
+                keeper_fail(k, &e);
+}
+
+/* The user's own group, so that it is what she has inside. It is the user database's to say, since nobody vouches for a
+ * group on a bus; one that it does not know is left out. */
+static gid_t group_of(uid_t uid) {
+        struct passwd entry, *found = NULL;
+        char buffer[4096];
+        return getpwuid_r(uid, &entry, buffer, sizeof buffer, &found) == 0 && found ? found->pw_gid : (gid_t)-1;
+}
+
+/* ---- start ---- */
+
+static int plan_fds(KeeperStart *k) {
+        AUTO(string_drop) char *plan = NULL, *config = NULL;
+        int r = keeper_plan_format(k->network, k->host->dnsmasq_path, &plan);
+        if (r >= 0)
+                r = dnsmasq_config_format(k->network, &config);
+        if (r >= 0)
+                r = fd_memfd("keeper-plan", plan, strlen(plan), true, &k->fds[0]);
+        if (r >= 0)
+                r = fd_memfd("dnsmasq-conf", config, strlen(config), true, &k->fds[1]);
+        if (r < 0)
+                return r;
+
+        int pair[2];
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+                return -errno;
+        k->status_socket = pair[0];
+        k->fds[2] = pair[1];
+        return 0;
+}
+
+static int open_program(KeeperStart *k, Error *e) {
+        k->fds[3] = open(k->host->keeper_path, O_PATH | O_CLOEXEC);
+        return k->fds[3] < 0 ? error_set_errno(e, errno, "Failed to find %s", k->host->keeper_path) : 0;
+}
+
+static void describe_spawn(KeeperStart *k) {
+        Spawn *s = &k->spawn;
+        k->argv[0] = (char *)(uintptr_t) "debmarshal-keeper";
+        k->argv[1] = k->network->name;
+        s->what = "the network's keeper";
+        s->path = KEEPER_PROGRAM_PATH;
+        s->argv = k->argv;
+        s->clone_flags = CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWPID;
+        if (k->host->privileged) {
+                s->become_uid = k->network->owner->uid;
+                s->become_gid = group_of(s->become_uid);
+        } else {
+                s->prepare = map_self;
+        }
+        s->fds = k->fds;
+        s->n_fds = ARRAY_LEN(k->fds);
+        s->deadline_usec = k->deadline_usec;
+        s->prepared = on_prepared;
+        s->done = on_spawned;
+}
+
+int keeper_start(KeeperStart *k, Error *e) {
+        if (!*k->host->dnsmasq_path)
+                return error_set(e, ERROR_NOT_SUPPORTED,
+                                 "dnsmasq was not found, which serves DHCP and DNS: install the package dnsmasq-base");
+
+        k->started_usec = now_monotonic_usec();
+        int r = plan_fds(k);
+        if (r < 0) {
+                keeper_start_stop(k);
+                return error_set_errno(e, r, "Failed to plan network %s", k->network->name);
+        }
+        r = open_program(k, e);
+        if (r < 0) {
+                keeper_start_stop(k);
+                return r;
+        }
+        describe_spawn(k);
+
+        AUTO(error_clear) Error failure = ERROR_INIT;
+        if (spawn_start(&k->spawn, k->host->event, &failure) < 0) {
+                add_hint(&failure);
+                keeper_start_stop(k);
+                return error_move(e, &failure);
+        }
+        return 0;
+}
+
+int keeper_watch(KeeperStart *k, ProcessEnded ended, void *userdata) {
+        Network *n = k->network;
+        return process_watch(&n->process, k->host->event, &n->keeper, fd_take(&k->pidfd), ended, userdata);
+}
+
+/* ---- after a restart ---- */
+
+int keeper_adopt(const NetHost *host, Network *n, ProcessEnded ended, void *userdata) {
+        AUTO(fd_drop) int pidfd = -1;
+        uint64_t user_ns, net_ns;
+        int r = process_open(&n->keeper, &pidfd);
+        if (r == 0)
+                r = namespaces_read(n->keeper.pid, &user_ns, &net_ns);
+        if (r < 0)
+                return r;
+        if (user_ns != n->user_ns || net_ns != n->net_ns)
+                return -ESRCH;
+        return process_watch(&n->process, host->event, &n->keeper, fd_take(&pidfd), ended, userdata);
+}

@@ -29,16 +29,17 @@ struct KeeperStart {
          * done() gets e. */
         int (*record)(KeeperStart *k, Error *e);
         /* Ready (e NULL; network->process is then watchable with keeper_watch(), and user_ns and net_ns are set) or
-         * failed and gone. */
+         * failed and gone, or at least killed. May free the KeeperStart. */
         void (*done)(KeeperStart *k, const Error *e);
         void *userdata;
 
         /* Private. */
         Spawn spawn;
+        char *argv[3];
+        int fds[4]; /* the keeper's plan, configuration, end of the status socket, and program */
         int status_socket, pidfd;
+        uint64_t started_usec;
         sd_event_source *status_source, *deadline_source;
-        int plan_fd, config_fd;
-        Error error;
 };
 
 void keeper_start_init(KeeperStart *k);
@@ -52,3 +53,11 @@ int keeper_watch(KeeperStart *k, ProcessEnded ended, void *userdata);
 /* After a restart of the daemon: the keeper of a recorded network. -ESRCH: dead, or its namespaces are not the recorded
  * ones. Idle -> watched. */
 int keeper_adopt(const NetHost *host, Network *n, ProcessEnded ended, void *userdata);
+
+/* Descriptors of the keeper's namespaces, verified against the recorded inode numbers. ERROR_NETWORK_FAILED when the
+ * keeper is dead. */
+int network_open_namespaces(const Network *n, int *ret_user_fd, int *ret_net_fd, Error *e);
+
+/* Why this host has no user namespaces for the daemon: the setting that forbids them and how to change it; NULL when
+ * none is found. A fixed text. */
+const char *userns_hint(void);
