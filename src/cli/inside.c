@@ -1,6 +1,11 @@
 /* The order matters. The user namespace comes first: its owner gets every capability in it by joining, and with these
  * may join the network namespace that belongs to it. The ids come next; they need no more than that capability.
  *
+ * From the first step on, the network's owner may trace us, whoever we are: she is the administrator of the user
+ * namespace. Where root enters another's network that must not hand her anything of root's, so the caller has closed
+ * its connection to the daemon before, and until the program is executed we cannot be traced by anybody who is not
+ * privileged outside.
+ *
  * The mount namespace is made by us, for one file: /etc/resolv.conf shall name the network's own DNS server. A file
  * that exists nowhere is made in a tmpfs that covers /tmp for a moment, in our mount namespace alone, and bound over
  * it. */
@@ -12,6 +17,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -37,6 +43,7 @@ static void use_network_dns(const char *gateway, const char *dns_domain) {
 }
 
 int inside_enter(int user_ns, int net_ns, const char *gateway, const char *dns_domain, Error *e) {
+        prctl(PR_SET_DUMPABLE, 0);
         if (setns(user_ns, CLONE_NEWUSER) < 0)
                 return error_set_errno(e, errno, "cannot enter the network's user namespace");
         if (setns(net_ns, CLONE_NEWNET) < 0)

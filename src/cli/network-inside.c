@@ -42,6 +42,7 @@ static int enter(Cli *cli, const char *name, Error *e) {
                 r = object_load(cli, OBJECT_NETWORK, path, &network, e);
         if (r >= 0)
                 r = open_namespaces(cli, path, &user_ns, &net_ns, e);
+        cli->bus = sd_bus_flush_close_unref(cli->bus);
         if (r >= 0)
                 r = inside_enter(user_ns, net_ns, value_text(network, "gateway"), value_text(network, "dns_domain"), e);
         return r;
