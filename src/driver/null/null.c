@@ -26,6 +26,7 @@
 #include "core/child.h"
 #include "core/process.h"
 #include "core/spawn.h"
+#include "driver/abandon.h"
 #include "driver/driver.h"
 #include "driver/fifo.h"
 
@@ -206,9 +207,10 @@ static void null_stop(Guest *g) {
 
         if (n->state == NULL_STOPPING)
                 return;
+        if (n->state == NULL_SPAWNING)
+                spawn_abandon(&n->spawn, g->host->event, &n->process, process_ended, n);
         n->state = NULL_STOPPING;
         n->timer = sd_event_source_disable_unref(n->timer);
-        spawn_stop(&n->spawn);
         if (n->process.pidfd >= 0)
                 process_kill(&n->process);
         else
@@ -305,7 +307,7 @@ static void spawn_prepared(Spawn *s) {
                 spawn_release(s);
                 return;
         }
-        spawn_stop(s);
+        spawn_abandon(s, n->guest.host->event, &n->process, process_ended, n);
         error_set(&e, ERROR_INTERNAL, "Failed to record the null guest");
         fail(n, &e);
 }

@@ -60,8 +60,9 @@ typedef struct QemuGuest {
         EndReason end_reason;
         const char *end_text; /* static */
 
-        QemuRequest *reset;  /* waits for the RESET event */
-        unsigned n_requests; /* ever, for names and numbers that must differ */
+        QemuRequest *reset;        /* waits for the RESET event */
+        sd_event_source *settling; /* a reset is over when this passes */
+        unsigned n_requests;       /* ever, for names and numbers that must differ */
 } QemuGuest;
 
 static inline QemuGuest *qemu_guest(Guest *g) {

@@ -15,9 +15,12 @@
 
 #include "base/fd.h"
 #include "base/string-util.h"
+#include "base/time-util.h"
 #include "driver/qemu/qemu-internal.h"
 
 #define SCREENSHOT_MAX (64 << 20)
+#define SETTLE_USEC    (3 * USEC_PER_SEC)
+#define SETTLED_USEC   (200 * USEC_PER_MSEC)
 
 struct QemuRequest {
         QemuGuest *guest;
@@ -105,6 +108,7 @@ void qemu_reset_gone(QemuGuest *q) {
         QemuRequest *r = TAKE(q->reset);
         AUTO(error_clear) Error e = ERROR_INIT;
 
+        q->settling = sd_event_source_disable_unref(q->settling);
         if (!r)
                 return;
         error_set(&e, ERROR_INVALID_STATE, "The guest of domain %s went before it was reset", q->guest.domain->name);
@@ -129,17 +133,39 @@ static int on_reset_deadline(UNUSED sd_event_source *s, UNUSED uint64_t usec, vo
         return 0;
 }
 
-/* The machine stands at its first instruction. With on_reboot=destroy QEMU takes our reset for the guest's, and ends
- * it, so that is turned off meanwhile. */
+/* With on_reboot=destroy QEMU takes any reset, our own too, for the guest's end; so that is turned off around ours. */
+static int on_settled(UNUSED sd_event_source *s, UNUSED uint64_t usec, void *userdata) {
+        QemuGuest *q = userdata;
+
+        q->settling = sd_event_source_disable_unref(q->settling);
+        (void)qmp_send(q->qmp, "set-action", qemu_reboot_action(q), -1, NULL, NULL, NULL);
+        return 0;
+}
+
+/* SeaBIOS resets the machine once or twice more by itself when it finds that it has run already: a reboot, to QEMU. It
+ * does so some 20 ms after our reset, so what comes soon is taken for that. Other firmware does not. */
+static void settle(QemuGuest *q, uint64_t usec) {
+        q->settling = sd_event_source_disable_unref(q->settling);
+        if (q->guest.domain->spec.on_reboot == END_RESTART)
+                return;
+        if (!q->machine->bios || machine_firmware(q->machine, &q->guest.domain->spec) == FIRMWARE_UEFI ||
+            sd_event_add_time_relative(q->guest.host->event, &q->settling, CLOCK_MONOTONIC, usec, 0, on_settled, q) < 0)
+                on_settled(NULL, 0, q);
+}
+
+/* The machine stands at its first instruction. */
 static void was_reset(QemuGuest *q) {
         QemuRequest *r = TAKE(q->reset);
         AUTO(error_clear) Error e = ERROR_INIT;
 
-        if (!r)
+        if (!r) {
+                if (q->settling)
+                        settle(q, SETTLED_USEC);
                 return;
+        }
         q->ended = false;
         r->deadline = sd_event_source_disable_unref(r->deadline); /* from here on the command has its own */
-        (void)qmp_send(q->qmp, "set-action", qemu_reboot_action(q), -1, NULL, NULL, NULL);
+        settle(q, SETTLE_USEC);
         if (qmp_send(q->qmp, "cont", NULL, -1, on_answer, r, &e) < 0)
                 request_finish(r, &e);
 }

@@ -35,6 +35,7 @@
 #include "base/log.h"
 #include "base/string-util.h"
 #include "base/time-util.h"
+#include "driver/abandon.h"
 #include "driver/qemu/qemu-internal.h"
 
 #define GRACE_USEC (2 * USEC_PER_SEC)
@@ -193,8 +194,9 @@ void qemu_stop(Guest *g) {
 
         if (q->state == QEMU_STOPPING || q->state == QEMU_GONE)
                 return;
+        if (q->state == QEMU_SPAWNING)
+                spawn_abandon(&q->spawn, g->host->event, &q->process, process_ended, q);
         qemu_set_state(q, QEMU_STOPPING);
-        spawn_stop(&q->spawn);
         q->timer = sd_event_source_disable_unref(q->timer);
         if (q->process.pidfd >= 0)
                 process_kill(&q->process);
@@ -363,9 +365,8 @@ static void spawn_prepared(Spawn *s) {
                 spawn_release(s);
                 return;
         }
-        spawn_stop(s);
-        if (!error_is_set(&e))
-                error_set(&e, ERROR_INTERNAL, "Failed to record the emulator");
+        spawn_abandon(s, q->guest.host->event, &q->process, process_ended, q);
+        error_set(&e, ERROR_INTERNAL, "Failed to record the emulator");
         fail(q, &e);
 }
 
