@@ -482,6 +482,17 @@ static void guest_started(Guest *g, const Error *failure) {
                 log_domain(LOG_INFO, d, "Domain %s is taken over", d->name);
 }
 
+/* A creation that failed before the request was taken: the call's own return value is the answer. */
+static void creation_withdraw(Domain *d) {
+        Engine *e = d->job->engine;
+        AUTO(error_clear) Error error = ERROR_INIT;
+
+        job_free(d->job);
+        domain_drop_guest(d);
+        if (unrecord(e, d, NULL, &error) < 0)
+                log_domain(LOG_ERR, d, "Failed to unrecord domain %s: %s, ignoring", d->name, error_text(&error));
+}
+
 int engine_create_domain(Engine *e, const Caller *who, DomainSpec *spec, EngineDone done, void *userdata,
                          Error *error) {
         AUTO(domain_spec_clear) DomainSpec mine = *spec;
@@ -500,31 +511,21 @@ int engine_create_domain(Engine *e, const Caller *who, DomainSpec *spec, EngineD
                 return r;
 
         r = job_new(e, d, true, done, userdata, error);
-        if (r < 0)
-                goto unregister;
-        r = store_add_domain(e->store, d, error);
-        if (r < 0)
-                goto unregister;
-
+        if (r >= 0)
+                r = store_add_domain(e->store, d, error);
+        if (r < 0) {
+                if (d->job)
+                        job_free(d->job);
+                registry_remove_domain(&e->registry, d);
+                return r;
+        }
         if (!driver) {
                 d->job->waits_for_probe = true;
                 return 0;
         }
         r = creation_begin(d->job, driver, error);
-        if (r >= 0)
-                return 0;
-
-        AUTO(error_clear) Error late = ERROR_INIT;
-        job_free(d->job);
-        domain_drop_guest(d);
-        if (unrecord(e, d, NULL, &late) < 0)
-                log_error("Failed to unrecord domain %s: %s, ignoring", d->name, error_text(&late));
-        return r;
-
-unregister:
-        if (d->job)
-                job_free(d->job);
-        registry_remove_domain(&e->registry, d);
+        if (r < 0)
+                creation_withdraw(d);
         return r;
 }
 

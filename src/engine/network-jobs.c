@@ -237,6 +237,26 @@ static void keeper_done(KeeperStart *k, const Error *failure) {
         engine_answer(done, userdata, n, NULL, NULL);
 }
 
+static int creation_begin(struct NetworkJob *job, Error *error) {
+        job->start.host = &job->engine->net_host;
+        job->start.network = job->network;
+        job->start.deadline_usec = job->engine->limits.start_usec;
+        job->start.record = keeper_record;
+        job->start.done = keeper_done;
+        job->start.userdata = job;
+        return keeper_start(&job->start, error);
+}
+
+/* A creation that failed before the request was taken: the call's own return value is the answer. */
+static void creation_withdraw(Network *n) {
+        Engine *e = n->job->engine;
+        AUTO(error_clear) Error error = ERROR_INIT;
+
+        job_free(n->job);
+        if (unrecord(e, n, &error) < 0)
+                log_error("Failed to unrecord network %s: %s, ignoring", n->name, error_text(&error));
+}
+
 int engine_create_network(Engine *e, const Caller *who, const NetworkRequest *request, EngineDone done, void *userdata,
                           Error *error) {
         const Charge charge = { .networks = 1 };
@@ -262,27 +282,15 @@ int engine_create_network(Engine *e, const Caller *who, const NetworkRequest *re
         r = job_new(e, n, done, userdata, error);
         if (r >= 0)
                 r = store_add_network(e->store, n, error);
+        if (r < 0) {
+                if (n->job)
+                        job_free(n->job);
+                registry_remove_network(&e->registry, n);
+                return r;
+        }
+        r = creation_begin(n->job, error);
         if (r < 0)
-                goto fail;
-
-        struct NetworkJob *job = n->job;
-        job->start.host = &e->net_host;
-        job->start.network = n;
-        job->start.deadline_usec = e->limits.start_usec;
-        job->start.record = keeper_record;
-        job->start.done = keeper_done;
-        job->start.userdata = job;
-        r = keeper_start(&job->start, error);
-        if (r >= 0)
-                return 0;
-
-        AUTO(error_clear) Error late = ERROR_INIT;
-        if (store_remove_network(e->store, n, &late) < 0)
-                log_error("Failed to unrecord network %s: %s, ignoring", n->name, error_text(&late));
-fail:
-        if (n->job)
-                job_free(n->job);
-        registry_remove_network(&e->registry, n);
+                creation_withdraw(n);
         return r;
 }
 

@@ -4,8 +4,9 @@
  *   sweep PID kill N                SIGKILL at the N-th, before it is done
  *   sweep PID fail N ERRNO          let the N-th fail with that errno, undone; then let the process go
  *
- * Prints "ready", and at the end one line "N NAME-NUMBER" with the number of the system call, or "short COUNT" when standard input ended
- * before the N-th. Only the process itself is traced, none of its children. It is the tool of the suites that kill the daemon everywhere. */
+ * Prints "ready", and at the end one line "N NAME-NUMBER" with the number of the system call, or "short COUNT" when
+ * standard input ended before the N-th. Only the process itself is traced, none of its children. It is the tool of the
+ * suites that kill the daemon everywhere. */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -117,7 +118,7 @@ int main(int argc, char **argv) {
         for (;;) {
                 int deliver = 0;
                 if (WIFSTOPPED(status) && WSTOPSIG(status) == (SIGTRAP | 0x80)) {
-                        struct ptrace_syscall_info info;
+                        struct __ptrace_syscall_info info;
                         if (ptrace(PTRACE_GET_SYSCALL_INFO, tracee, sizeof info, &info) < 0)
                                 die("PTRACE_GET_SYSCALL_INFO");
                         if (info.op == PTRACE_SYSCALL_INFO_ENTRY && ++seen == at) {
