@@ -131,7 +131,7 @@ static char *find_daemon(void) {
                 if (beside && access(beside, X_OK) == 0)
                         return TAKE(beside);
         }
-        return strdup(access(SBINDIR "/debmarshald", X_OK) == 0 ? SBINDIR "/debmarshald" : "debmarshald");
+        return string_printf("%s", access(SBINDIR "/debmarshald", X_OK) == 0 ? SBINDIR "/debmarshald" : "debmarshald");
 }
 
 /* Start it with standard error in a file, which unlike a pipe needs no reader once the daemon is on its own. */
@@ -188,7 +188,7 @@ static char *read_errors(int fd) {
 static int start_daemon(Error *e) {
         AUTO(string_drop) char *program = find_daemon(), *errors = NULL;
         AUTO(fd_drop) int fd = -1;
-        pid_t pid;
+        pid_t pid = -1;
 
         if (!program)
                 return error_set(e, ERROR_INTERNAL, "out of memory");

@@ -57,10 +57,8 @@ static int no_memory(Error *e) {
 int path_absolute(const char *path, char **ret) {
         AUTO(string_drop) char *here = NULL;
 
-        if (*path == '/') {
-                *ret = strdup(path);
-                return *ret ? 0 : -ENOMEM;
-        }
+        if (*path == '/')
+                return string_replace(ret, path);
         here = getcwd(NULL, 0);
         if (!here)
                 return -errno;
@@ -87,7 +85,7 @@ int disk_parse(const char *text, char **ret_path, char **ret_format, Error *e) {
         bool suffix = length >= 3 &&
                       (string_equal(path_text + length - 3, ":ro") || string_equal(path_text + length - 3, ":rw"));
         bool read_only = suffix && path_text[length - 1] == 'o';
-        path = strndup(path_text, suffix ? length - 3 : length);
+        path = string_printf("%.*s", (int)(suffix ? length - 3 : length), path_text);
         format = string_printf("%s%s", chosen, read_only ? ":ro" : "");
         if (!path || !format)
                 return no_memory(e);
@@ -102,16 +100,13 @@ int disk_parse(const char *text, char **ret_path, char **ret_format, Error *e) {
 
 int nic_parse(const char *text, char **ret_network, char **ret_rest, Error *e) {
         const char *comma = strchr(text, ',');
-        AUTO(string_drop) char *network = comma ? strndup(text, (size_t)(comma - text)) : strdup(text);
-        AUTO(string_drop) char *rest = strdup(comma ? comma + 1 : "");
+        int length = comma ? (int)(comma - text) : (int)strlen(text);
 
-        if (!network || !rest)
-                return no_memory(e);
-        if (!*network || (comma && !*rest))
+        if (length == 0 || (comma && !comma[1]))
                 return error_set(e, ERROR_INVALID_INPUT, "'%s' is not NETWORK[,MAC|HOST]", text);
-        *ret_network = TAKE(network);
-        *ret_rest = TAKE(rest);
-        return 0;
+        *ret_network = string_printf("%.*s", length, text);
+        *ret_rest = string_printf("%s", comma ? comma + 1 : "");
+        return *ret_network && *ret_rest ? 0 : no_memory(e);
 }
 
 /* The MAC that a network keeps for a host. */
@@ -128,8 +123,7 @@ static int reserved_mac(Cli *cli, const char *network, const char *host, char **
                 const json_t *h = json_array_get(hosts, i);
                 if (strcasecmp(value_text(h, "name"), host) != 0)
                         continue;
-                *ret = strdup(value_text(h, "mac"));
-                return *ret ? 0 : no_memory(e);
+                return string_replace(ret, value_text(h, "mac")) < 0 ? no_memory(e) : 0;
         }
         return error_set(e, ERROR_INVALID_INPUT, "network %s has no host %s ('debmarshal network show %s' lists them)",
                          network, host, network);
@@ -143,21 +137,14 @@ static int resolve_nic(Cli *cli, const char *text, const char *host, const char 
         int r = nic_parse(text, &network, &rest, e);
         if (r < 0)
                 return r;
-        if (!*rest && mac)
-                r = string_replace(&rest, mac);
-        if (!*rest && host)
-                r = string_replace(&rest, host);
-        if (r < 0)
-                return no_memory(e);
-        if (*rest && !looks_like_mac(rest)) {
-                r = reserved_mac(cli, network, rest, ret_mac, e);
-                if (r < 0)
-                        return r;
-        } else {
-                *ret_mac = TAKE(rest);
-        }
-        *ret_network = TAKE(network);
-        return 0;
+        const char *wanted = string_or(rest, string_or(mac, string_or(host, "")));
+        if (*wanted && !looks_like_mac(wanted))
+                r = reserved_mac(cli, network, wanted, ret_mac, e);
+        else if (string_replace(ret_mac, wanted) < 0)
+                r = no_memory(e);
+        if (r >= 0)
+                *ret_network = TAKE(network);
+        return r;
 }
 
 static int resolve_nics(Cli *cli, Request *q, Error *e) {
@@ -169,7 +156,7 @@ static int resolve_nics(Cli *cli, Request *q, Error *e) {
                 r = resolve_nic(cli, q->networks[i], NULL, NULL, &network, &mac, e);
                 if (r < 0)
                         return r;
-                nic = string_printf("%s%s%s", network, *mac ? "," : "", mac);
+                nic = string_printf("%s%s%s", network, mac && *mac ? "," : "", string_or(mac, ""));
                 if (!nic || string_list_append(&q->nics, nic) < 0)
                         return no_memory(e);
         }
@@ -243,7 +230,7 @@ static int append_list(sd_bus_message *m, const char *key, char *const *list) {
 static int append_extra(sd_bus_message *m, char *const *extra, Error *e) {
         for (size_t i = 0; extra && extra[i]; i++) {
                 const char *equals = strchr(extra[i], '=');
-                AUTO(string_drop) char *key = equals ? strndup(extra[i], (size_t)(equals - extra[i])) : NULL;
+                AUTO(string_drop) char *key = equals ? string_printf("%.*s", (int)(equals - extra[i]), extra[i]) : NULL;
 
                 if (!equals || equals == extra[i])
                         return error_set(e, ERROR_INVALID_INPUT, "--extra takes KEY=VALUE, not '%s'", extra[i]);
@@ -316,8 +303,7 @@ static int create(Cli *cli, const Request *q, char **ret_name, Error *e) {
         r = sd_bus_message_read(reply, "s", &name);
         if (r < 0)
                 return call_misunderstood(r, e);
-        *ret_name = strdup(name);
-        return *ret_name ? 0 : no_memory(e);
+        return string_replace(ret_name, name) < 0 ? no_memory(e) : 0;
 }
 
 static int print_created(Cli *cli, const char *name, Error *e) {

@@ -76,8 +76,8 @@ static int open_stream(Cli *cli, const char *name, const char *method, int *ret_
                 r = call_for_fd(cli, path, DOMAIN_INTERFACE, method, ret_fd, e);
         if (r < 0)
                 return r;
-        *ret_name = strdup(value_text(domain, "name"));
-        return *ret_name ? 0 : error_set(e, ERROR_INTERNAL, "out of memory");
+        return string_replace(ret_name, value_text(domain, "name")) < 0 ? error_set(e, ERROR_INTERNAL, "out of memory")
+                                                                        : 0;
 }
 
 int console_attach(Cli *cli, const char *name, Error *e) {

@@ -40,7 +40,7 @@ static char *cell_arch(const json_t *row) {
 static char *cell_memory(const json_t *row) {
         char buffer[SIZE_TEXT_MAX];
 
-        return strdup(size_format(value_number(row, "memory"), buffer));
+        return string_printf("%s", size_format(value_number(row, "memory"), buffer));
 }
 
 static char *cell_vcpus(const json_t *row) {
@@ -60,7 +60,7 @@ static char *cell_networks(const json_t *row) {
 static char *cell_age(const json_t *row) {
         char buffer[AGE_TEXT_MAX];
 
-        return strdup(age_format(value_number(row, "created_usec"), now_realtime_usec(), buffer));
+        return string_printf("%s", age_format(value_number(row, "created_usec"), now_realtime_usec(), buffer));
 }
 
 static char *cell_owner(const json_t *row) {

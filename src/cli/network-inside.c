@@ -80,7 +80,7 @@ int verb_network_shell(Cli *cli, int argc, char **argv) {
         if (enter(cli, args.items[0], &e) < 0)
                 return verb_fail(&e);
 
-        shell = strdup(string_or(getenv("SHELL"), "/bin/sh"));
+        shell = string_printf("%s", string_or(getenv("SHELL"), "/bin/sh"));
         prompt = string_printf("[%s] # ", args.items[0]);
         if (!shell || !prompt)
                 return STATUS_FAILED;

@@ -15,7 +15,7 @@ static const char *kind_interface(ObjectKind kind) {
 char *user_name(uint64_t uid) {
         const struct passwd *p = getpwuid((uid_t)uid);
 
-        return p ? strdup(p->pw_name) : string_printf("%u", (unsigned)uid);
+        return p ? string_printf("%s", p->pw_name) : string_printf("%u", (unsigned)uid);
 }
 
 const char *domain_host(const json_t *domain) {
@@ -201,8 +201,7 @@ static int look_up(Cli *cli, const char *method, const char *name, char **ret_pa
         r = sd_bus_message_read(reply, "o", &path);
         if (r < 0)
                 return call_misunderstood(r, e);
-        *ret_path = strdup(path);
-        return *ret_path ? 0 : error_set(e, ERROR_INTERNAL, "out of memory");
+        return string_replace(ret_path, path) < 0 ? error_set(e, ERROR_INTERNAL, "out of memory") : 0;
 }
 
 int network_path(Cli *cli, const char *name, char **ret_path, Error *e) {

@@ -164,15 +164,14 @@ static int network_of_host(Cli *cli, const char *host, char **ret, Error *e) {
                 return error_set(e, ERROR_INVALID_INPUT, "several of your networks have a host %s: %s; say NETWORK/%s",
                                  host, string_or(joined, ""), host);
         }
-        *ret = strdup(found[0]);
-        return *ret ? 0 : error_set(e, ERROR_INTERNAL, "out of memory");
+        return string_replace(ret, found[0]) < 0 ? error_set(e, ERROR_INTERNAL, "out of memory") : 0;
 }
 
 int target_parse(const char *text, char **ret_user, char **ret_network, char **ret_host) {
         const char *at = strrchr(text, '@'), *rest = at ? at + 1 : text, *slash = strchr(rest, '/');
-        AUTO(string_drop) char *user = at ? strndup(text, (size_t)(at - text)) : NULL;
-        AUTO(string_drop) char *network = slash ? strndup(rest, (size_t)(slash - rest)) : NULL;
-        AUTO(string_drop) char *host = strdup(slash ? slash + 1 : rest);
+        AUTO(string_drop) char *user = at ? string_printf("%.*s", (int)(at - text), text) : NULL;
+        AUTO(string_drop) char *network = slash ? string_printf("%.*s", (int)(slash - rest), rest) : NULL;
+        AUTO(string_drop) char *host = string_printf("%s", slash ? slash + 1 : rest);
 
         if ((at && !user) || (slash && !network) || !host)
                 return -ENOMEM;
@@ -223,9 +222,9 @@ static char *proxy_command(const Cli *cli, const char *network, const char *host
         if (!self || !address || !net || !to)
                 return NULL;
         where = cli->address ? string_printf(" --address=%s", address)
-                             : strdup(cli->system    ? " --system"
-                                      : cli->session ? " --session"
-                                                     : "");
+                             : string_printf("%s", cli->system    ? " --system"
+                                                   : cli->session ? " --session"
+                                                                  : "");
         return where ? string_printf("%s%s connect --fdpass -- %s %s %%p", self, where, net, to) : NULL;
 }
 
@@ -267,11 +266,12 @@ int verb_ssh(Cli *cli, int argc, char **argv) {
         int r = target_parse(args.items[0], &user, &network, &host);
         if (r == -EINVAL)
                 return verb_usage(cli, "'%s' is not [USER@][NETWORK/]HOST", args.items[0]);
-        if (r < 0)
+        if (r < 0) {
                 error_set(&e, ERROR_INTERNAL, "out of memory");
-        if (r >= 0 && !network && daemon_connect(cli, &e) >= 0)
-                r = network_of_host(cli, host, &network, &e);
-        if (network)
-                r = run_ssh(cli, user, network, host, &args, &e);
+                return verb_fail(&e);
+        }
+        if (!network && (daemon_connect(cli, &e) < 0 || network_of_host(cli, host, &network, &e) < 0))
+                return verb_fail(&e);
+        run_ssh(cli, user, network, host, &args, &e); /* only ever returns with an error */
         return verb_fail(&e);
 }

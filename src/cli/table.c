@@ -2,6 +2,7 @@
  * bytes are their columns on the terminal. */
 #include "cli/table.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,28 +12,36 @@
 #define GAP      2
 
 typedef struct Grid {
+        size_t n_rows, n_columns;
         char **cells; /* row by row */
-        size_t count, n_columns;
         size_t *widths;
 } Grid;
 
 static void grid_done(Grid *g) {
-        for (size_t i = 0; g->cells && i < g->count; i++)
+        for (size_t i = 0; g->cells && i < g->n_rows * g->n_columns; i++)
                 free(g->cells[i]);
         free(g->cells);
         free(g->widths);
 }
 
 static int grid_fill(Grid *g, const Column *columns, const json_t *rows) {
-        for (size_t i = 0; i < g->count; i++) {
-                size_t c = i % g->n_columns;
-                AUTO(string_drop) char *raw = columns[c].cell(json_array_get(rows, i / g->n_columns));
+        g->cells = calloc(g->n_rows * g->n_columns, sizeof *g->cells);
+        g->widths = calloc(g->n_columns, sizeof *g->widths);
+        if (!g->cells || !g->widths)
+                return -ENOMEM;
 
-                g->cells[i] = raw ? string_escape(raw, CELL_MAX) : NULL;
-                if (!g->cells[i])
-                        return -1;
-                if (strlen(g->cells[i]) > g->widths[c])
-                        g->widths[c] = strlen(g->cells[i]);
+        for (size_t c = 0; c < g->n_columns; c++) {
+                g->widths[c] = strlen(columns[c].title);
+                for (size_t i = 0; i < g->n_rows; i++) {
+                        AUTO(string_drop) char *raw = columns[c].cell(json_array_get(rows, i));
+                        char **cell = &g->cells[i * g->n_columns + c];
+
+                        *cell = raw ? string_escape(raw, CELL_MAX) : NULL;
+                        if (!*cell)
+                                return -ENOMEM;
+                        if (strlen(*cell) > g->widths[c])
+                                g->widths[c] = strlen(*cell);
+                }
         }
         return 0;
 }
@@ -48,29 +57,28 @@ static void print_cell(FILE *out, const Grid *g, const Column *column, size_t c,
                 putc('\n', out);
 }
 
-int table_print(FILE *out, const Column *columns, size_t n_columns, const json_t *rows, Error *e) {
-        AUTO(grid_done) Grid g = { .count = json_array_size(rows) * n_columns, .n_columns = n_columns };
+static void print_grid(FILE *out, const Grid *g, const Column *columns, const json_t *rows) {
         bool coloured = colour_wanted(out);
 
-        if (g.count == 0)
+        for (size_t c = 0; c < g->n_columns; c++)
+                print_cell(out, g, &columns[c], c, columns[c].title, COLOUR_BOLD, coloured);
+        for (size_t i = 0; i < g->n_rows; i++)
+                for (size_t c = 0; c < g->n_columns; c++) {
+                        const json_t *row = json_array_get(rows, i);
+                        Colour colour = columns[c].colour ? columns[c].colour(row) : COLOUR_NONE;
+
+                        print_cell(out, g, &columns[c], c, g->cells[i * g->n_columns + c], colour, coloured);
+                }
+}
+
+int table_print(FILE *out, const Column *columns, size_t n_columns, const json_t *rows, Error *e) {
+        Grid g = { .n_rows = json_array_size(rows), .n_columns = n_columns };
+
+        if (g.n_rows == 0)
                 return 0;
-        g.cells = calloc(g.count, sizeof *g.cells);
-        g.widths = calloc(n_columns, sizeof *g.widths);
-        if (!g.cells || !g.widths)
-                return error_set(e, ERROR_INTERNAL, "out of memory");
-        for (size_t c = 0; c < n_columns; c++)
-                g.widths[c] = strlen(columns[c].title);
-        if (grid_fill(&g, columns, rows) < 0)
-                return error_set(e, ERROR_INTERNAL, "out of memory");
-
-        for (size_t c = 0; c < n_columns; c++)
-                print_cell(out, &g, &columns[c], c, columns[c].title, COLOUR_BOLD, coloured);
-        for (size_t i = 0; i < g.count; i++) {
-                const Column *column = &columns[i % n_columns];
-                const json_t *row = json_array_get(rows, i / n_columns);
-
-                print_cell(out, &g, column, i % n_columns, g.cells[i],
-                           column->colour ? column->colour(row) : COLOUR_NONE, coloured);
-        }
-        return 0;
+        int r = grid_fill(&g, columns, rows);
+        if (r == 0)
+                print_grid(out, &g, columns, rows);
+        grid_done(&g);
+        return r < 0 ? error_set(e, ERROR_INTERNAL, "out of memory") : 0;
 }

@@ -7,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -56,28 +57,23 @@ int loopback_parse(const char *text, struct sockaddr_storage *ret, socklen_t *re
 }
 
 int address_format(int socket, char **ret) {
-        struct sockaddr_storage address;
+        struct sockaddr_storage address = { 0 };
         socklen_t length = sizeof address;
-        char host[INET6_ADDRSTRLEN];
+        char host[INET6_ADDRSTRLEN] = "", port[8] = "";
 
         if (getsockname(socket, (struct sockaddr *)&address, &length) < 0)
                 return -errno;
-        if (address.ss_family == AF_INET6) {
-                const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&address;
-                inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof host);
-                *ret = string_printf("[%s]:%u", host, ntohs(v6->sin6_port));
-        } else {
-                const struct sockaddr_in *v4 = (const struct sockaddr_in *)&address;
-                inet_ntop(AF_INET, &v4->sin_addr, host, sizeof host);
-                *ret = string_printf("%s:%u", host, ntohs(v4->sin_port));
-        }
+        if (getnameinfo((struct sockaddr *)&address, length, host, sizeof host, port, sizeof port,
+                        NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+                return -EAFNOSUPPORT;
+        *ret = strchr(host, ':') ? string_printf("[%s]:%s", host, port) : string_printf("%s:%s", host, port);
         return *ret ? 0 : -ENOMEM;
 }
 
 static int open_listener(const char *text, int *ret_fd, Error *e) {
         AUTO(fd_drop) int fd = -1;
-        struct sockaddr_storage address;
-        socklen_t length;
+        struct sockaddr_storage address = { 0 };
+        socklen_t length = 0;
         int one = 1;
 
         int r = loopback_parse(text, &address, &length);
@@ -109,7 +105,7 @@ static void proc_address(const struct sockaddr_storage *address, char *buffer, s
 
 /* Whose socket is at the other end? -ENOENT when the table does not have it. */
 static int peer_uid(int fd, uid_t *ret) {
-        struct sockaddr_storage local, remote;
+        struct sockaddr_storage local = { 0 }, remote = { 0 };
         socklen_t local_length = sizeof local, remote_length = sizeof remote;
         char ours[64], theirs[64], line[512];
         int r = -ENOENT;
@@ -187,10 +183,12 @@ static int serve(Cli *cli, const char *path, int listener, int viewer, Error *e)
 static int start_viewer(const char *viewer, int listener, pid_t *ret_pid, int *ret_pidfd, Error *e) {
         AUTO(string_drop) char *address = NULL, *command = NULL;
 
-        if (address_format(listener, &address) < 0)
+        if (address_format(listener, &address) < 0 || !address)
                 return error_set(e, ERROR_INTERNAL, "out of memory");
-        const char *colon = strrchr(address, ':');
-        command = string_printf("exec %s '%.*s::%s'", viewer, (int)(colon - address), address, colon + 1);
+        char *colon = strrchr(address, ':');
+        if (colon)
+                *colon = '\0';
+        command = string_printf("exec %s '%s::%s'", viewer, address, colon ? colon + 1 : "");
         if (!command)
                 return error_set(e, ERROR_INTERNAL, "out of memory");
         pid_t pid = fork();
