@@ -10,9 +10,8 @@
 
 #include "core/spawn.h"
 
-#define JAIL_BINDS_MAX   32
-#define JAIL_DEVICES_MAX 4
-#define JAIL_COPY_MAX    (1ULL << 30)
+#define JAIL_BINDS_MAX 32
+#define JAIL_COPY_MAX  (1ULL << 30)
 typedef struct JailBind {
         const char
                 *source; /* a path of the host; or NULL: fd is bound, or copied where the jail's uid may not read it */
@@ -43,7 +42,8 @@ typedef struct Jail {
 void jail_add_bind(Jail *j, const char *source, const char *target, bool optional);
 /* A file that the caller's side has opened; readable for the jail's uid as target whatever its mode. */
 void jail_add_fd(Jail *j, int fd, const char *target);
-/* A device node of the host, such as /dev/kvm, at the same place, usable if its group may use it; optional. */
+/* A character device of the host, such as /dev/kvm, at the same place; skipped where there is none. In the system scope
+ * the jail may use it whoever owns the host's node, in the session scope if the user may. */
 void jail_add_device(Jail *j, const char *path);
 /* The program and what the dynamic linker and QEMU's data need: /usr/lib, /lib, /lib64, /usr/share/{qemu,seabios,...}
  * as they exist here. */
