@@ -107,6 +107,16 @@ static inline void rig_free(Rig *rig) {
         error_clear(&rig->error);
 }
 
+static inline void enter_or_exit(const Rig *rig, int user_ns, int net_ns) {
+        uid_t uid = rig->owner.uid;
+        if (rig->host.privileged && (setgroups(0, NULL) < 0 || setresuid(uid, uid, uid) < 0))
+                _exit(120);
+        if (setns(user_ns, CLONE_NEWUSER) < 0)
+                _exit(121);
+        if (setns(net_ns, CLONE_NEWNET) < 0)
+                _exit(122);
+}
+
 /* Fork; the child runs function inside the network (as its owner), or as it is when rig is NULL. Returns its exit
  * status. */
 static inline int run_in_child(const Rig *rig, int (*function)(void *userdata), void *userdata) {
@@ -116,13 +126,8 @@ static inline int run_in_child(const Rig *rig, int (*function)(void *userdata), 
         pid_t pid = fork();
         assert_true(pid >= 0);
         if (pid == 0) {
-                if (rig && (setns(net_ns, CLONE_NEWNET) < 0))
-                        _exit(120);
-                if (rig && rig->host.privileged &&
-                    (setgroups(0, NULL) < 0 || setresuid(rig->owner.uid, rig->owner.uid, rig->owner.uid) < 0))
-                        _exit(121);
-                if (rig && setns(user_ns, CLONE_NEWUSER) < 0)
-                        _exit(122);
+                if (rig)
+                        enter_or_exit(rig, user_ns, net_ns);
                 _exit(function(userdata));
         }
         fd_drop(&user_ns);
