@@ -75,8 +75,9 @@ static void probe_done(Worker *w, UNUSED WorkerReply *reply, const Error *failur
 
         if (failure && failure->id == ERROR_TIMEOUT)
                 error_set(&e, ERROR_NOT_SUPPORTED,
-                          DEVICE " is there, but a guest's code does not run: is this a virtual machine without nested "
-                                 "virtualisation?");
+                          DEVICE
+                          " is there, but runs a guest's code slower than an emulator does, or not at all: this host "
+                          "seems to be a virtual machine without nested virtualisation");
         else if (failure)
                 error_set(&e, ERROR_NOT_SUPPORTED, "%s", error_text(failure));
         free(p);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -47,22 +48,33 @@ static void make_disk(const char *name, off_t size) {
         assert_int_equal(ftruncate(fd, size), 0);
 }
 
-static void add_disk(Run *r, const char *name, bool read_only) {
+static void add_layer(Run *r, size_t disk, const char *name, DiskFormat format, bool read_only) {
+        DiskFiles *d = &r->guest->files.disks[disk];
+        struct stat st;
+        int fd = openat(harness.host.domains_fd, name, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+
+        assert_true(fd >= 0);
+        assert_int_equal(fstat(fd, &st), 0);
+        d->layers[d->n_layers++] =
+                (DiskLayer){ .fd = fd, .format = format, .read_only = read_only, .block_device = S_ISBLK(st.st_mode) };
+}
+
+static void add_disk(Run *r, const char *name, DiskFormat format, bool read_only) {
         DomainSpec *spec = &r->domain.spec;
-        GuestFiles *files = &r->guest->files;
-        DiskFiles *disk = &files->disks[files->n_disks++];
 
         spec->disks = reallocarray(spec->disks, spec->n_disks + 1, sizeof *spec->disks);
         assert_non_null(spec->disks);
-        spec->disks[spec->n_disks++] =
-                (DiskSpec){ string_printf("%s/%s", harness.directory, name), DISK_RAW, read_only };
-        disk->n_layers = 1;
-        disk->layers[0] = (DiskLayer){
-                .fd = openat(harness.host.domains_fd, name, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC),
-                .format = DISK_RAW,
-                .read_only = read_only,
-        };
-        assert_true(disk->layers[0].fd >= 0);
+        spec->disks[spec->n_disks] = (DiskSpec){ string_printf("%s/%s", harness.directory, name), format, read_only };
+        add_layer(r, spec->n_disks++, name, format, read_only);
+        r->guest->files.n_disks = spec->n_disks;
+}
+
+/* A shell command in the harness's directory. */
+static void run_command(const char *text) {
+        AUTO(string_drop) char *command = string_printf("cd %s && %s", harness.directory, text);
+
+        assert_non_null(command);
+        assert_int_equal(system(command), 0);
 }
 
 /* ---- a machine without anything to boot ---- */
@@ -175,11 +187,34 @@ static void check_machine(const char *arch, Firmware firmware) {
         run_end(&r);
 }
 
+/* Machines without firmware of their own: any bytes do for a kernel that never runs. */
+static void check_kernel_machine(const char *arch) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+        Run r;
+
+        begin_bare(&r, "debmarshal-1", arch);
+        r.domain.spec.kernel = strdup("/kernel");
+        r.domain.spec.initrd = strdup("/initrd");
+        r.domain.spec.paused = true;
+        assert_int_equal(fd_memfd("kernel", "0123456789abcdef", 16, false, &r.guest->files.kernel_fd), 0);
+        assert_int_equal(fd_memfd("initrd", "0123456789abcdef", 16, false, &r.guest->files.initrd_fd), 0);
+        if (qemu_driver.check(&harness.host, &r.domain.spec, &e) < 0)
+                print_message("left out: %s\n", error_text(&e));
+        else {
+                run_start(&r);
+                check_screenshot(&r);
+                run_stop(&r);
+        }
+        run_end(&r);
+}
+
 static void test_machines(void **state) {
         (void)state;
         check_machine("x86_64", FIRMWARE_UEFI);
         check_machine("i386", FIRMWARE_BIOS);
         check_machine("aarch64", FIRMWARE_UEFI);
+        check_kernel_machine("arm");
+        check_kernel_machine("riscv64");
 }
 
 /* ---- starts that fail ---- */
@@ -201,10 +236,10 @@ static void test_disk_in_use(void **state) {
         (void)state;
         make_disk("disk", 1 << 20);
         begin_bare(&a, "debmarshal-1", "x86_64");
-        add_disk(&a, "disk", false);
+        add_disk(&a, "disk", DISK_RAW, false);
         run_start(&a);
         begin_bare(&b, "debmarshal-2", "x86_64");
-        add_disk(&b, "disk", false);
+        add_disk(&b, "disk", DISK_RAW, false);
         assert_int_equal(qemu_driver.start(b.guest, NULL), 0);
         check_start_fails(&b, ERROR_HYPERVISOR_FAILED, "exited with status 1: ");
         assert_non_null(strstr(b.text, "Failed to get \"write\" lock"));
@@ -215,15 +250,65 @@ static void test_disk_in_use(void **state) {
 
         /* Free again, and readers share. */
         begin_bare(&a, "debmarshal-1", "x86_64");
-        add_disk(&a, "disk", true);
+        add_disk(&a, "disk", DISK_RAW, true);
         run_start(&a);
         begin_bare(&b, "debmarshal-2", "x86_64");
-        add_disk(&b, "disk", true);
+        add_disk(&b, "disk", DISK_RAW, true);
         run_start(&b);
         run_stop(&b);
         run_stop(&a);
         run_end(&b);
         run_end(&a);
+}
+
+/* Two guests write to their own layers over the same base; nobody writes to a layer that another stands on. */
+static void test_backing_chain(void **state) {
+        Run a, b;
+
+        (void)state;
+        if (access("/usr/bin/qemu-img", X_OK) < 0) {
+                print_message("left out: no qemu-img\n");
+                skip();
+        }
+        make_disk("base", 8 << 20);
+        run_command("qemu-img create -q -f qcow2 -b base -F raw middle");
+        run_command("qemu-img create -q -f qcow2 -b middle -F qcow2 top-a");
+        run_command("qemu-img create -q -f qcow2 -b middle -F qcow2 top-b");
+        begin_bare(&a, "debmarshal-1", "x86_64");
+        add_disk(&a, "top-a", DISK_QCOW2, false);
+        add_layer(&a, 0, "middle", DISK_QCOW2, true);
+        add_layer(&a, 0, "base", DISK_RAW, true);
+        run_start(&a);
+        begin_bare(&b, "debmarshal-2", "x86_64");
+        add_disk(&b, "top-b", DISK_QCOW2, false);
+        add_layer(&b, 0, "middle", DISK_QCOW2, true);
+        add_layer(&b, 0, "base", DISK_RAW, true);
+        run_start(&b);
+        run_stop(&b);
+        run_end(&b);
+        begin_bare(&b, "debmarshal-2", "x86_64");
+        add_disk(&b, "middle", DISK_QCOW2, false);
+        add_layer(&b, 0, "base", DISK_RAW, true);
+        assert_int_equal(qemu_driver.start(b.guest, NULL), 0);
+        check_start_fails(&b, ERROR_HYPERVISOR_FAILED, "lock");
+        run_end(&b);
+        run_stop(&a);
+        run_end(&a);
+}
+
+static void test_block_device(void **state) {
+        Run r;
+
+        (void)state;
+        make_disk("image", 8 << 20);
+        run_command("ln -s $(losetup -f --show image) device");
+        begin_bare(&r, "debmarshal-1", "x86_64");
+        add_disk(&r, "device", DISK_RAW, false);
+        assert_true(r.guest->files.disks[0].layers[0].block_device);
+        run_start(&r);
+        run_stop(&r);
+        run_end(&r);
+        run_command("losetup -d $(readlink device)");
 }
 
 static void test_refused_record(void **state) {
@@ -518,10 +603,10 @@ static void test_power_button_aarch64(void **state) {
 
 /* ---- KVM ---- */
 
-static void test_kvm_probe(void **state) {
+static void check_kvm_probe(bool privileged) {
         Run r;
 
-        (void)state;
+        harness.host.privileged = privileged;
         begin_bare(&r, "debmarshal-1", "x86_64");
         assert_int_equal(kvm_probe(&harness.host, run_answer, &r, NULL), 0);
         assert_int_equal(r.answers, 0);
@@ -532,6 +617,13 @@ static void test_kvm_probe(void **state) {
                 print_message("kvm: %s\n", r.text);
         }
         run_end(&r);
+}
+
+/* The system scope asks more: the device must be open to the emulators' uids. */
+static void test_kvm_probe(void **state) {
+        (void)state;
+        check_kvm_probe(true);
+        check_kvm_probe(false);
 }
 
 static void test_kvm_other_architecture(void **state) {
@@ -552,6 +644,8 @@ int main(void) {
                 TEST(test_paused_and_password),
                 TEST(test_machines),
                 TEST(test_disk_in_use),
+                TEST(test_backing_chain),
+                TEST(test_block_device),
                 TEST(test_refused_record),
                 TEST(test_deadline),
                 TEST(test_too_much),
