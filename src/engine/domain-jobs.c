@@ -496,8 +496,8 @@ static void creation_withdraw(Domain *d) {
 int engine_create_domain(Engine *e, const Caller *who, DomainSpec *spec, EngineDone done, void *userdata,
                          Error *error) {
         AUTO(domain_spec_clear) DomainSpec mine = *spec;
-        const Driver *driver;
-        Domain *d;
+        const Driver *driver = NULL;
+        Domain *d = NULL;
 
         *spec = DOMAIN_SPEC_INIT;
         int r = domain_spec_check(&mine, &e->limits, error);

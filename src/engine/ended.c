@@ -165,28 +165,29 @@ static int wait_known(UNUSED sd_event_source *s, void *userdata) {
         return 0;
 }
 
-static int wait_new(Engine *e, uint64_t id, EngineDone done, void *userdata, Wait **ret, Error *error) {
+/* NULL without memory, and then error is set. */
+static Wait *wait_new(Engine *e, uint64_t id, EngineDone done, void *userdata, Error *error) {
         Wait *w = calloc(1, sizeof *w);
-        if (!w)
-                return error_set_errno(error, ENOMEM, "Failed to wait for the domain");
+        if (!w) {
+                error_set_errno(error, ENOMEM, "Failed to wait for the domain");
+                return NULL;
+        }
 
         *w = (Wait){ .engine = e, .domain_id = id, .done = done, .userdata = userdata, .next = e->waits };
         e->waits = w;
         e->n_jobs++;
-        *ret = w;
-        return 0;
+        return w;
 }
 
 /* It ended before the question came: the answer is known, and given from the loop. */
 static int wait_for_ended(Engine *e, const EndedDomain *ended, EngineDone done, void *userdata, Error *error) {
-        Wait *w;
-        int r = wait_new(e, ended->id, done, userdata, &w, error);
-        if (r < 0)
-                return r;
+        Wait *w = wait_new(e, ended->id, done, userdata, error);
+        if (!w)
+                return -ENOMEM;
 
         w->reason = ended->reason;
         w->text = strdup(string_or(ended->message, ""));
-        r = engine_defer(e, wait_known, w, &w->source, error);
+        int r = engine_defer(e, wait_known, w, &w->source, error);
         if (r < 0)
                 wait_free(w);
         return r;
@@ -195,7 +196,6 @@ static int wait_for_ended(Engine *e, const EndedDomain *ended, EngineDone done, 
 int engine_domain_wait(Engine *e, const Caller *who, const char *domain, uint64_t timeout_usec, EngineDone done,
                        void *userdata, Error *error) {
         Domain *d;
-        Wait *w;
 
         if (!registry_domain(&e->registry, domain)) {
                 EndedDomain *ended = find_ended(e, who, domain);
@@ -205,9 +205,11 @@ int engine_domain_wait(Engine *e, const Caller *who, const char *domain, uint64_
         int r = engine_find_domain(e, who, domain, &d, error);
         if (r < 0)
                 return r;
-        r = wait_new(e, d->id, done, userdata, &w, error);
-        if (r < 0 || timeout_usec == 0)
-                return r;
+        Wait *w = wait_new(e, d->id, done, userdata, error);
+        if (!w)
+                return -ENOMEM;
+        if (timeout_usec == 0)
+                return 0;
 
         r = sd_event_add_time_relative(e->event, &w->source, CLOCK_BOOTTIME, timeout_usec, 1, wait_timed_out, w);
         if (r < 0) {

@@ -182,7 +182,7 @@ static int resolve(const Network *n, const char *host, uint16_t port, struct soc
 int engine_network_connect(Engine *e, const Caller *who, const char *network, const char *host, uint16_t port,
                            EngineDone done, void *userdata, Error *error) {
         struct sockaddr_storage to;
-        socklen_t length;
+        socklen_t length = 0;
         Network *n;
 
         int r = find_network_up(e, who, network, &n, error);
