@@ -389,6 +389,7 @@ static int null_start(Guest *g, Error *e) {
                 return r;
         }
         n->state = NULL_SPAWNING;
+        n->paused = g->domain->spec.paused; /* in name only: "cat" would have to be stopped for more */
         return 0;
 }
 
