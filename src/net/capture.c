@@ -43,9 +43,11 @@ static void capture_close(Capture *c) {
 }
 
 void capture_stop(Capture *c) {
+        int pidfd = fd_take(&c->process.pidfd);
         spawn_stop(&c->spawn);
-        process_kill(&c->process);
         process_done(&c->process);
+        if (pidfd >= 0)
+                process_abandon(c->host->event, pidfd);
         capture_close(c);
 }
 
