@@ -28,6 +28,9 @@
 #define QUEUE_CHOKE 16
 #define QUEUE_MAX   512
 
+/* sd-bus reads its first 256 bytes at once; no message is shorter than 16. */
+#define FIRST_MESSAGES_MAX 16
+
 static const Charge one_connection = { .connections = 1 };
 
 /* ---- one connection ---------------------------------------------------------------------------------------------- */
@@ -114,6 +117,20 @@ int face_add_objects(Face *f) {
 
 /* ---- driving a peer ---------------------------------------------------------------------------------------------- */
 
+/* One message per turn of the loop, so that peers take turns. But what a peer sent together with the last line of its
+ * authentication was read with it, and no event will ever tell of that: the turn in which it becomes ready takes all of
+ * those few. */
+static int peer_turn(Face *f) {
+        bool was_ready = sd_bus_is_ready(f->connection) > 0;
+        int r = sd_bus_process(f->connection, NULL);
+
+        if (was_ready || sd_bus_is_ready(f->connection) <= 0)
+                return r;
+        for (unsigned i = 0; i < FIRST_MESSAGES_MAX && r > 0 && !f->doomed; i++)
+                r = sd_bus_process(f->connection, NULL);
+        return r;
+}
+
 /* Ends with the face freed where the connection is over. */
 static void peer_process(Face *f) {
         if (!f->doomed && sd_bus_is_ready(f->connection) <= 0 && now_monotonic_usec() >= f->auth_deadline) {
@@ -122,7 +139,7 @@ static void peer_process(Face *f) {
                             "A client of uid %u has not authenticated in time: dropped", (unsigned)f->uid);
                 f->doomed = true;
         }
-        if (f->doomed || sd_bus_process(f->connection, NULL) < 0 || sd_bus_is_open(f->connection) <= 0)
+        if (f->doomed || peer_turn(f) < 0 || sd_bus_is_open(f->connection) <= 0)
                 face_free(f);
 }
 
