@@ -2,6 +2,7 @@
 
 As root a user is made for the run; anybody else tests as himself."""
 
+import ctypes
 import os
 import pwd
 import pty
@@ -9,6 +10,7 @@ import re
 import select
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -27,6 +29,26 @@ from daemon import Daemon  # noqa: E402
 SOURCE = os.path.dirname(TESTS)
 BUILD = os.environ.get("DEBMARSHAL_BUILD", os.path.join(SOURCE, "build"))
 PROGRAM = os.path.join(BUILD, "debmarshal")
+
+
+CLONE_NEWNS = 0x20000
+
+
+def open_tun_to_users():
+    """Everywhere but on some build machines /dev/net/tun is for everybody. Make it so in a mount namespace of our own."""
+    if os.stat("/dev/net/tun").st_mode & 0o006 == 0o006:
+        return
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755,size=4k", "tmpfs", "/dev/net"], check=True)
+    os.mknod("/dev/net/tun", 0o666 | stat.S_IFCHR, os.makedev(10, 200))
+    os.chmod("/dev/net/tun", 0o666)
+
+
+def pytest_sessionstart():
+    if os.geteuid() == 0:
+        open_tun_to_users()
 
 
 class Myself(system_users.User):
