@@ -246,7 +246,8 @@ static int print_domain(const json_t *d) {
         print_line("Kernel", value_text(spec, "kernel"));
         print_line("Initrd", value_text(spec, "initrd"));
         print_line("Command line", value_text(spec, "cmdline"));
-        print_line("Firmware", value_text(spec, "firmware"));
+        if (!string_equal(value_text(spec, "firmware"), "default"))
+                print_line("Firmware", value_text(spec, "firmware"));
         print_line("On poweroff", value_text(d, "on_poweroff"));
         print_line("On reboot", value_text(d, "on_reboot"));
         if (value_number(spec, "pid") > 0)
