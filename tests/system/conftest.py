@@ -4,6 +4,7 @@ A module says how its daemon is to be by overriding the fixtures `config` and `s
 module; after each test everything must be as it was before the first.
 """
 
+import contextlib
 import os
 import tempfile
 import time
@@ -19,7 +20,7 @@ from guests import SOURCE, Image
 from leaks import LeakChecker, become_subreaper
 
 BUILD = os.environ.get("DEBMARSHAL_BUILD", os.path.join(SOURCE, "build"))
-POLICY = os.path.join(SOURCE, "data", "com.googlecode.debmarshal.conf")
+POLICY = os.environ.get("DEBMARSHAL_POLICY", os.path.join(SOURCE, "data", "com.googlecode.debmarshal.conf"))
 
 
 def pytest_sessionstart():
@@ -76,6 +77,7 @@ class Broker:
         self._harness_pids = harness_pids
         self._callers = {}
         self._log_mark = 0
+        self._standing_charges = {}
         self.leaks = LeakChecker(daemon, os.path.dirname(daemon.runtime_dir), self.known)
 
     def known(self):
@@ -107,13 +109,19 @@ class Broker:
     def restart(self, kill=True):
         """Connections to the daemon's own socket end with it and are made anew; those to the bus stay."""
         self.daemon.restart(kill)
+        self.served()
+
+    def served(self):
+        """The daemon is there anew."""
         for (_, peer), client in self._callers.items():
             if peer or self.daemon.bus is None:
                 client.reconnect()
+        self.administrator().wait_until_served()
 
     def settle(self):
         """The hypervisors are probed, and what is opened only once is open."""
         root = self.administrator()
+        root.wait_until_served()
         root.manager("Probe", timeout=60)
         root.destroy_network(root.create_network(["warm"])[0])
         self.leaks.take_baseline()
@@ -133,10 +141,29 @@ class Broker:
         except callers.CallError:
             pass
 
+    def _charges(self):
+        held = {uid: {what: n for what, n in held.items() if n and what != "connections"}
+                for uid, held in self.administrator().manager("GetUsage")}
+        return {uid: what for uid, what in held.items() if what}
+
     def charged(self):
-        """Who is charged for something when nothing exists."""
-        return {uid: held for uid, held in self.administrator().manager("GetUsage")
-                if any(n for what, n in held.items() if what != "connections")}
+        """Who is charged for something when nothing exists but what stands."""
+        return {uid: held for uid, held in self._charges().items() if held != self._standing_charges.get(uid)}
+
+    @contextlib.contextmanager
+    def standing(self):
+        """For what several tests share, which is no leak of any one of them: it is made and, at last, destroyed inside
+        of this. The value is to be called when all is made."""
+        before = self.leaks.baseline
+
+        def made():
+            self.leaks.take_baseline()
+            self._standing_charges = self._charges()
+
+        yield made
+        self.leaks.baseline, self._standing_charges = before, {}
+        left = self.leaks.left()
+        assert not left, "left behind:\n" + "\n".join(left)
 
     def mark_log(self):
         self._log_mark = os.path.getsize(self.daemon.log_path)

@@ -74,3 +74,53 @@ def read_all(fd):
     """The text of a descriptor that an answer gave; closes it."""
     with os.fdopen(fd, "rb") as f:
         return f.read().decode(errors="replace")
+
+
+# A guest that serves the test: it runs the lines that come over its console, one after the other.
+SERVE = ('exec 3</dev/console; stty -echo <&3; echo DM-SERVES; while read -r n line <&3; do '
+         'eval "$line" </dev/null 2>&1; echo DM-DID $n $?; done')
+
+
+class Guest:
+    """A running domain with SERVE on its command line, seen by its owner."""
+
+    def __init__(self, who, name):
+        self.who = who
+        self.name = name
+        self.console = Console(who.domain(name, "OpenConsole"))
+        self.host = self.address = None
+        self._count = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.console.socket.close()
+
+    def ready(self, timeout=120):
+        """Booted: its host name and address are what it got. Also after it has booted again."""
+        self.host, self.address = self.console.expect(r"^DM-READY (\S+) (\S+)", timeout).groups()
+        self.console.expect(r"^DM-SERVES", 20)
+        self.console.text = ""
+        return self
+
+    def begin(self, command):
+        """Let it start on a command, one line of shell; finish() gives the result."""
+        self._count += 1
+        self.console.text = ""
+        self.console.send(f"{self._count} {command}\n")
+
+    def finish(self, timeout=30):
+        """(exit status, output) of the command that was begun."""
+        match = self.console.expect(rf"^DM-DID {self._count} (\d+)\r?$", timeout)
+        return int(match[1]), self.console.text[:match.start()].replace("\r", "")
+
+    def try_(self, command, timeout=30):
+        self.begin(command)
+        return self.finish(timeout)
+
+    def run(self, command, timeout=30):
+        """The output of a command that has to succeed."""
+        status, output = self.try_(command, timeout)
+        assert status == 0, f"{self.name}: {command}: status {status}\n{output}"
+        return output
