@@ -41,6 +41,7 @@ demo:
 	@scripts/install-deps.sh demo
 	@$(MAKE) --no-print-directory all
 	@scripts/guest-image.sh $(GUESTS)
+	@scripts/prepare-host.sh
 	scripts/demo.sh $(BUILD) $(GUESTS)
 
 ## check        install what is missing, build, and run every test
@@ -51,6 +52,7 @@ check:
 	@$(MAKE) --no-print-directory all
 	@scripts/guest-image.sh --arch amd64 $(GUESTS)
 	@scripts/guest-image.sh --arch arm64 $(GUESTS)
+	@scripts/prepare-host.sh
 	@rm -rf $(BUILD)/results $(BUILD)/meson-logs/testlog* && mkdir -p $(BUILD)/results
 	@$(MAKE) --no-print-directory --keep-going check-suites check-root check-steps
 
@@ -83,6 +85,7 @@ bench:
 	@scripts/install-deps.sh bench
 	@$(MAKE) --no-print-directory all
 	@scripts/guest-image.sh $(GUESTS)
+	@scripts/prepare-host.sh
 	scripts/unchroot $(BENCHMARK)
 
 ## install      install into PREFIX (/usr/local), below DESTDIR if set

@@ -94,8 +94,8 @@ debmarshal network show "$network"
 step 'debmarshal domain create, twice'
 start_guest web "mkdir /srv; echo the web server says $secret >/srv/index.html; httpd -h /srv"
 start_guest client "
-	for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
-		wget -q -T 5 -O page http://web/ 2>/dev/null && break
+	for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+		wget -q -O page http://web/ 2>/dev/null && break
 		sleep 1
 	done
 	ping -4 -c 2 web && ping -6 -c 2 web && cat page" dm.end=poweroff
