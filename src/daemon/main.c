@@ -29,6 +29,7 @@
 #define CONFIG_FILE     SYSCONFDIR "/debmarshal/debmarshald.conf"
 #define LOG_FILE        "debmarshald.log"
 #define OTHER_WAIT_USEC (10 * USEC_PER_SEC)
+#define CHILD_WAIT_USEC (1 * USEC_PER_SEC)
 #define LARGE_BLOCK     (128 * 1024)
 
 enum { STATUS_DONE = 0, STATUS_FAILED = 1, STATUS_USAGE = 2 };
@@ -78,8 +79,9 @@ static int stage_runtime_dir(Daemon *d, Error *e) {
         if (r < 0)
                 return r;
 
-        /* The other one may be starting, and will serve, or ending, and leave the lock to us. */
-        uint64_t deadline = now_monotonic_usec() + (o->daemonize ? OTHER_WAIT_USEC : 0);
+        /* The other one may be starting, and will serve, or ending, and leave the lock to us. One that was killed as it
+         * forked has left it to the child for the instant that this takes to close what is not its own. */
+        uint64_t deadline = now_monotonic_usec() + (o->daemonize ? OTHER_WAIT_USEC : CHILD_WAIT_USEC);
         while ((r = runtime_dir_lock(d->runtime_fd, &d->lock_fd, e)) == -EWOULDBLOCK) {
                 if (o->daemonize && other_serves(d))
                         return 1;
