@@ -69,6 +69,7 @@ void qemu_set_state(QemuGuest *q, QemuState next) {
 /* ---- what the loop does next ---- */
 
 static void finish(QemuGuest *q);
+static void process_ended(Process *p, const ChildExit *exit);
 
 static int on_later(UNUSED sd_event_source *s, void *userdata) {
         QemuGuest *q = userdata;
@@ -130,6 +131,8 @@ static void finish(QemuGuest *q) {
 /* Takes *why. From now on only the end of the process is awaited. */
 static void fail(QemuGuest *q, Error *why) {
         error_move(&q->error, why);
+        if (q->state == QEMU_SPAWNING)
+                spawn_abandon(&q->spawn, q->guest.host->event, &q->process, process_ended, q);
         qemu_set_state(q, QEMU_FAILING);
         q->timer = sd_event_source_disable_unref(q->timer);
         if (q->process.pidfd >= 0)
@@ -365,7 +368,6 @@ static void spawn_prepared(Spawn *s) {
                 spawn_release(s);
                 return;
         }
-        spawn_abandon(s, q->guest.host->event, &q->process, process_ended, q);
         error_set(&e, ERROR_INTERNAL, "Failed to record the emulator");
         fail(q, &e);
 }

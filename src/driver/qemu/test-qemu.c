@@ -1,6 +1,6 @@
-/* Real emulators: started in their jail, looked at, ended in every way, taken over by a second daemon. Needs root (the
- * system scope's jail) and the emulators; what boots Linux needs the guest that scripts/guest-image.sh makes, found
- * through DEBMARSHAL_GUESTS, its directory. */
+/* Real emulators: started in their jail (of the system scope as root, else of the session scope), looked at, ended in
+ * every way, taken over by a second daemon. Needs the emulators; what boots Linux needs the guest that
+ * scripts/guest-image.sh makes, found through DEBMARSHAL_GUESTS, its directory. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -142,8 +142,8 @@ static void test_jailed(void **state) {
         ssize_t n = read(fd, status, sizeof status - 1);
         assert_true(n > 0);
         status[n] = '\0';
-        snprintf(wanted, sizeof wanted, "Uid:\t%u\t%u\t%u\t%u\n", r.domain.jail_uid, r.domain.jail_uid,
-                 r.domain.jail_uid, r.domain.jail_uid);
+        uid_t uid = geteuid() == 0 ? r.domain.jail_uid : geteuid();
+        snprintf(wanted, sizeof wanted, "Uid:\t%u\t%u\t%u\t%u\n", uid, uid, uid, uid);
         assert_non_null(strstr(status, wanted));
         assert_non_null(strstr(status, "CapEff:\t0000000000000000\n"));
         assert_non_null(strstr(status, "CapBnd:\t0000000000000000\n"));
@@ -300,6 +300,10 @@ static void test_block_device(void **state) {
         Run r;
 
         (void)state;
+        if (geteuid() != 0) {
+                print_message("left out: a loop device takes root\n");
+                skip();
+        }
         make_disk("image", 8 << 20);
         run_command("ln -s $(losetup -f --show image) device");
         begin_bare(&r, "debmarshal-1", "x86_64");
@@ -322,15 +326,18 @@ static void test_refused_record(void **state) {
         run_end(&r);
 }
 
+/* It may pass at any step of the start. */
 static void test_deadline(void **state) {
-        Run r;
-
         (void)state;
-        harness.limits.start_usec = 5000;
-        begin_bare(&r, "debmarshal-1", "x86_64");
-        assert_int_equal(qemu_driver.start(r.guest, NULL), 0);
-        check_start_fails(&r, ERROR_TIMEOUT, "");
-        run_end(&r);
+        for (uint64_t usec = 1000; usec < 20000; usec += 2500) {
+                Run r;
+
+                harness.limits.start_usec = usec;
+                begin_bare(&r, "debmarshal-1", "x86_64");
+                assert_int_equal(qemu_driver.start(r.guest, NULL), 0);
+                check_start_fails(&r, ERROR_TIMEOUT, "");
+                run_end(&r);
+        }
 }
 
 static void test_too_much(void **state) {
@@ -664,10 +671,6 @@ int main(void) {
                 TEST(test_kvm_other_architecture),
         };
 
-        if (geteuid() != 0) {
-                puts("needs root");
-                return 77;
-        }
         if (access("/usr/bin/qemu-system-x86_64", X_OK) < 0) {
                 puts("needs qemu-system-x86_64");
                 return 77;
