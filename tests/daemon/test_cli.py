@@ -684,6 +684,28 @@ def test_ssh_proxy_command_works(cli, server, fake_ssh):
     ours.close()
 
 
+BANNER = """
+import socket, sys
+s = socket.create_server((sys.argv[1], 0))
+print(s.getsockname()[1], flush=True)
+c, _ = s.accept()
+c.sendall(b"SSH-2.0-nobody\\r\\n")
+print(c.makefile("rb").readline().decode(), flush=True)
+"""
+
+
+@pytest.mark.skipif(not shutil.which("ssh"), reason="openssh-client is not installed")
+def test_openssh_comes_through(cli, network):
+    """The real client takes the descriptor and greets the server at its other end."""
+    gateway = json.loads(cli("network", "show", "--json", network))["gateway"]
+    server = cli.popen("network", "exec", network, "--", "/usr/bin/python3", "-c", BANNER, gateway)
+    port = server.stdout.readline().decode().strip()
+    result = cli.run("ssh", f"{network}/{gateway}", "-p", port, "true")
+    assert server.stdout.readline().startswith(b"SSH-2.0-OpenSSH")
+    assert result.returncode == 255  # the server hung up
+    assert server.wait(20) == 0
+
+
 # ---- doctor ----
 
 
