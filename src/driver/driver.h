@@ -76,10 +76,6 @@ struct Driver {
          * keys that it does not know. */
         int (*check)(const DriverHost *host, const DomainSpec *spec, Error *e);
 
-        /* Architectures that it knows, by index: the name and, the caller's, the emulator's path, NULL when it is not
-         * installed. -ENOENT past the end. NULL slot: it has none. */
-        int (*emulator)(size_t index, const char **ret_arch, char **ret_path);
-
         /* Make the struct with an embedded Guest, zeroed; free it in any state but STARTING and STOPPING. Free closes
          * files and taps, does not touch console. */
         int (*new)(Guest **ret);

@@ -78,21 +78,6 @@ static int kvm_check(const DriverHost *host, const DomainSpec *spec, Error *e) {
         return qemu_check(host, spec, e);
 }
 
-static int qemu_emulator(size_t index, const char **ret_arch, char **ret_path) {
-        const Machine *machine = machine_at(index);
-
-        if (!machine)
-                return -ENOENT;
-        int r = machine_program(machine, ret_path);
-        if (r == -ENOENT) {
-                *ret_path = NULL;
-                r = 0;
-        }
-        if (r >= 0)
-                *ret_arch = machine->arch;
-        return r;
-}
-
 /* ---- life ---- */
 
 static int new_guest(bool kvm, Guest **ret) {
@@ -130,7 +115,6 @@ const Driver qemu_driver = {
         .name = "qemu",
         .probe = qemu_probe,
         .check = qemu_check,
-        .emulator = qemu_emulator,
         .new = qemu_new,
         .free = qemu_free,
         .start = qemu_start,

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -576,6 +577,19 @@ static void test_panic(void **state) {
         run_end(&r);
 }
 
+#define PIPE_FULL (1 << 20) / 10 * 9
+
+/* Bytes that wait in the console's FIFO. */
+static int pending(const Run *r) {
+        AUTO(string_drop) char *path = string_printf("%s/%s/console.out", harness.directory, r->domain.name);
+        AUTO(fd_drop) int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        int bytes = 0;
+
+        assert_true(fd >= 0);
+        assert_int_equal(ioctl(fd, FIONREAD, &bytes), 0);
+        return bytes;
+}
+
 /* What is printed while no daemon reads is there for the next one. */
 static void test_console_outlives_daemon(void **state) {
         Run r;
@@ -589,6 +603,36 @@ static void test_console_outlives_daemon(void **state) {
         assert_int_equal(qemu_driver.adopt(r.guest, NULL), 0);
         assert_true(run_console_has(&r, "hello-again", 30));
         assert_true(run_console_has(&r, "Linux version", 1));
+        run_stop(&r);
+        run_end(&r);
+}
+
+/* A guest that prints more than the FIFO holds is held back, not stopped for good, and nothing of it is lost. */
+static void test_console_overflows(void **state) {
+        AUTO(string_drop) char *log = NULL;
+        size_t length;
+        Run r;
+
+        (void)state;
+        begin_linux(&r, "x86_64", "amd64",
+                    "console=ttyS0 quiet dm.run=yes%200123456789abcde|head%20-c%201600000 dm.end=poweroff");
+        run_start(&r);
+        run_forget(&r);
+        for (int i = 0; i < 60 && pending(&r) < PIPE_FULL; i++)
+                usleep(500000);
+        assert_true(pending(&r) >= PIPE_FULL);
+        usleep(500000);
+        run_renew(&r, &qemu_driver);
+        assert_int_equal(qemu_driver.adopt(r.guest, NULL), 0);
+        assert_true(run_until(&r, &r.ended, 1, 60));
+        assert_int_equal(r.reason, END_POWEROFF);
+        assert_true(run_console_has(&r, "DM-RC 0", 5));
+        /* The log is shorter than what was printed, and whole up to its end. */
+        assert_int_equal(file_read_all(r.guest->dir_fd, "console.log", 4 << 20, &log, &length), 0);
+        size_t lines = 0;
+        for (const char *at = log; (at = strstr(at, "0123456789abcde\r\n")); at++)
+                lines++;
+        assert_true(lines * 17 > length / 10 * 9);
         run_stop(&r);
         run_end(&r);
 }
@@ -666,6 +710,7 @@ int main(void) {
                 TEST(test_reboot),
                 TEST(test_panic),
                 TEST(test_console_outlives_daemon),
+                TEST(test_console_overflows),
                 TEST(test_power_button_aarch64),
                 TEST(test_kvm_probe),
                 TEST(test_kvm_other_architecture),
