@@ -147,6 +147,8 @@ static int spawn_daemon(const char *program, int errors, pid_t *ret_pid) {
                 r = posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
         if (r == 0)
                 r = posix_spawn_file_actions_adddup2(&actions, errors, STDERR_FILENO);
+        if (r == 0) /* whoever waits for the end of a pipe of ours must not wait for the daemon's */
+                r = posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
         if (r == 0)
                 r = posix_spawnp(ret_pid, program, &actions, NULL, (char *const *)(uintptr_t)argv, environ);
         posix_spawn_file_actions_destroy(&actions);
