@@ -772,6 +772,18 @@ def test_the_daemon_is_started(fresh, user):
     assert peer_pid(fresh.socket) == first
 
 
+def test_the_daemon_holds_nothing_of_its_starter(fresh):
+    """A script that waits for the end of a pipe must not wait for the daemon."""
+    reader, writer = os.pipe()
+    process = fresh.popen("--session", "network", "list", pass_fds=[writer])
+    os.close(writer)
+    assert process.communicate(timeout=60) == (b"", b"")
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+    targets = {os.readlink(f"/proc/{peer_pid(fresh.socket)}/fd/{n}") for n in "012"}
+    assert all(t == "/dev/null" or t.endswith("debmarshald.log") for t in targets), targets
+
+
 def test_many_start_one_daemon(fresh):
     processes = [fresh.popen("--session", "network", "list", "--json") for _ in range(6)]
     for process in processes:

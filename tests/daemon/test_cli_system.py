@@ -1,0 +1,115 @@
+"""The command line in the system scope: several users, and root, at one daemon. Needs root."""
+
+import json
+import os
+import re
+import tempfile
+
+import pytest
+
+import users as system_users
+from conftest import BUILD, Cli
+from daemon import Daemon
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the system scope needs root")
+
+
+@pytest.fixture(scope="module")
+def system(base):
+    d = Daemon(BUILD, tempfile.mkdtemp(dir=base), scope="system")
+    os.chmod(os.path.dirname(d.runtime_dir), 0o755)
+    d.start()
+    yield d
+    d.stop()
+
+
+@pytest.fixture(scope="module")
+def alice(system, user):
+    return Cli(user, system.peer_address)
+
+
+@pytest.fixture(scope="module")
+def mallory(system, stranger):
+    return Cli(stranger, system.peer_address)
+
+
+@pytest.fixture(scope="module")
+def root(system, base):
+    return Cli(system_users.root(base), system.peer_address)
+
+
+@pytest.fixture
+def rig(alice, kernel):
+    """Alice's network and domain."""
+    network = alice("network", "create", "web").strip()
+    domain = alice("domain", "create", "-n", network, "--host", "web", "-k", kernel[0], "-i", kernel[1], "--hypervisor",
+                   "null").strip()
+    yield network, domain
+    alice.run("network", "destroy", "--domains", network)
+
+
+def test_own_is_listed_and_all_on_demand(alice, mallory, root, rig):
+    other = mallory("network", "create", "web").strip()
+    names = lambda text: {n["name"] for n in json.loads(text)}  # noqa: E731
+    assert names(alice("network", "list", "--json")) == {rig[0]}
+    assert names(mallory("network", "list", "--json")) == {other}
+    assert names(mallory("network", "list", "--all", "--json")) == names(root("network", "list", "--json")) == {rig[0], other}
+    assert names(mallory("domain", "list", "--json")) == set()
+    assert names(root("domain", "list", "--json")) == {rig[1]}
+    assert re.search(rf"^{rig[1]} .* {alice.user.name}$", mallory("domain", "list", "-a"), re.M)
+    mallory("network", "destroy", other)
+
+
+def test_others_see_and_do_not_touch(mallory, rig):
+    network, domain = rig
+    assert "hosts" not in json.loads(mallory("network", "show", "--json", network))
+    assert "spec" not in json.loads(mallory("domain", "show", "--json", domain))
+    assert "HOST" not in mallory("network", "show", network)
+    for words in (["network", "destroy", network], ["network", "destroy", "--domains", network],
+                  ["network", "exec", network, "--", "true"], ["network", "shell", network],
+                  ["network", "capture", network], ["domain", "destroy", domain], ["domain", "console", domain],
+                  ["domain", "log", domain], ["domain", "log", "-f", domain], ["domain", "pause", domain],
+                  ["domain", "wait", domain], ["domain", "reset", domain], ["domain", "shutdown", domain],
+                  ["domain", "screenshot", domain, "x.png"], ["connect", network, "web", "22"], ["listen", network, "0"]):
+        assert f"uid {mallory.user.uid}" in mallory.fails(*words), words
+    assert not os.path.exists(os.path.join(mallory.user.home, "x.png"))
+    mallory.fails("domain", "show", "web")  # host names are looked up among one's own
+
+
+def test_owner_and_root_inside(alice, root, rig):
+    network = rig[0]
+    address = json.loads(alice("network", "show", "--json", network))["hosts"][0]["address"]
+    for who in (alice, root):
+        assert who("network", "exec", network, "--", "id", "-u") == "0\n"
+        assert who("network", "exec", network, "--", "cat", "/proc/self/uid_map").split() == ["0", str(alice.user.uid), "1"]
+        assert who("network", "exec", network, "--", "getent", "ahostsv4", "web").split()[0] == address
+        who("network", "exec", network, "--", "ip", "link", "set", "br0", "mtu", "1400")
+        assert who.run("network", "exec", network, "--", "cat", "/etc/shadow").returncode != 0  # root of nothing else
+    assert not [n for n in os.listdir("/tmp") if n.startswith("debmarshal-dns")]
+
+
+def test_root_destroys_anything(root, alice, rig):
+    assert root("network", "destroy", "--domains", rig[0]) == ""
+    assert alice("network", "list", "--json") == "[]\n"
+    assert json.loads(root("domain", "wait", "--json", rig[1]))["reason"] == "destroyed"
+
+
+def test_doctor_tells_who_holds_what(alice, root, rig):
+    text = root.run("doctor", timeout=120).stdout
+    assert re.search(r"^ok +daemon +scope system", text, re.M)
+    assert re.search(rf"^ok +quota +{alice.user.name} holds 1 networks, 1 domains, 512 MiB memory", text, re.M)
+    text = alice.run("doctor", timeout=120).stdout
+    assert re.search(rf"^ok +quota +{alice.user.name} holds 1 of 64 networks, 1 of 256 domains", text, re.M)
+
+
+def test_quota(system, alice):
+    names = []
+    for _ in range(65):
+        result = alice.run("network", "create")
+        if result.returncode:
+            assert "64" in result.stderr
+            break
+        names.append(result.stdout.strip())
+    assert len(names) == 64
+    assert re.search(rf"^warn +quota +{alice.user.name} holds 64 of 64 networks", alice.run("doctor", timeout=120).stdout, re.M)
+    alice("network", "destroy", *names)
