@@ -2,7 +2,8 @@
  *
  * The domain's own socket is private to its owner; a TCP port is everybody's on this host. So the listener stands on
  * the loopback only, and a client is served only if the kernel says that its socket belongs to our uid or to root
- * (/proc/net/tcp has the uid of every socket). One client after another is served, each with a new stream. */
+ * (/proc/net/tcp has the uid of every socket). One client after another is served, each with a new stream. One more
+ * stream is held and never spoken to: its end is the domain's. */
 #include "cli/vnc.h"
 
 #include <arpa/inet.h>
@@ -158,16 +159,20 @@ static int serve_client(Cli *cli, const char *path, int client, Error *e) {
         return 0;
 }
 
-/* Until the viewer (a pidfd; -1: none) ends, or the domain does. */
-static int serve(Cli *cli, const char *path, int listener, int viewer, Error *e) {
-        struct pollfd p[] = { { .fd = listener, .events = POLLIN }, { .fd = viewer, .events = POLLIN } };
+/* Until the viewer (a pidfd; -1: none) ends, or the domain does, whose end shows on witness. */
+static int serve(Cli *cli, const char *path, int listener, int viewer, int witness, Error *e) {
+        struct pollfd p[] = {
+                { .fd = listener, .events = POLLIN },
+                { .fd = viewer, .events = POLLIN },
+                { .fd = witness, .events = POLLRDHUP },
+        };
 
         for (;;) {
                 AUTO(fd_drop) int client = -1;
 
                 if (poll(p, ARRAY_LEN(p), -1) < 0 && errno != EINTR)
                         return error_set_errno(e, errno, "cannot wait for viewers");
-                if (p[1].revents)
+                if (p[1].revents || p[2].revents)
                         return 0;
                 if (!p[0].revents)
                         continue;
@@ -212,20 +217,19 @@ static int viewer_status(pid_t pid) {
         return WEXITSTATUS(status);
 }
 
-/* The stream is asked for once before anybody is sent there: a domain without a screen is an error at once. */
-static int prepare(Cli *cli, const char *name, char **ret_path, Error *e) {
-        AUTO(fd_drop) int probe = -1;
-
+/* The first stream is asked for before anybody is sent there: a domain without a screen is an error at once. */
+static int prepare(Cli *cli, const char *name, char **ret_path, int *ret_witness, Error *e) {
         int r = daemon_connect(cli, e);
+
         if (r >= 0)
                 r = domain_path(cli, name, ret_path, e);
-        return r < 0 ? r : call_for_fd(cli, *ret_path, DOMAIN_INTERFACE, "OpenVnc", &probe, e);
+        return r < 0 ? r : call_for_fd(cli, *ret_path, DOMAIN_INTERFACE, "OpenVnc", ret_witness, e);
 }
 
 int verb_domain_vnc(Cli *cli, int argc, char **argv) {
         AUTO(string_drop) char *path = NULL, *address = NULL;
         AUTO(error_clear) Error e = ERROR_INIT;
-        AUTO(fd_drop) int listener = -1, viewer_fd = -1;
+        AUTO(fd_drop) int listener = -1, viewer_fd = -1, witness = -1;
         const char *listen_on = NULL, *viewer = NULL;
         const Option options[] = {
                 { "listen", 'l', "127.0.0.1:PORT", "listen there; by default on any free port", .text = &listen_on },
@@ -239,7 +243,7 @@ int verb_domain_vnc(Cli *cli, int argc, char **argv) {
         if (!verb_begin(cli, options, argc, argv, &args, &status))
                 return status;
         signal(SIGPIPE, SIG_IGN);
-        if (prepare(cli, args.items[0], &path, &e) < 0 ||
+        if (prepare(cli, args.items[0], &path, &witness, &e) < 0 ||
             open_listener(string_or(listen_on, "127.0.0.1:0"), &listener, &e) < 0 ||
             (viewer && start_viewer(viewer, listener, &pid, &viewer_fd, &e) < 0))
                 return verb_fail(&e);
@@ -247,7 +251,10 @@ int verb_domain_vnc(Cli *cli, int argc, char **argv) {
                 puts(address);
                 fflush(stdout);
         }
-        if (serve(cli, path, listener, viewer_fd, &e) < 0)
+        if (serve(cli, path, listener, viewer_fd, witness, &e) < 0)
                 return verb_fail(&e);
-        return viewer_status(pid);
+        if (viewer)
+                return viewer_status(pid);
+        say("%s has ended", args.items[0]);
+        return STATUS_DONE;
 }
