@@ -4,12 +4,13 @@
  *
  *   daemon --fork--> helper: no groups, gid and effective uid := the user's
  *                    helper --clone3(CLONE_PARENT | CLONE_NEW*)--> child, a child of the daemon's, which waits
- *                    helper: effective uid := 0, writes the child's maps, writes what came of it
- *   daemon: reads that, reaps the helper            child: reads that, becomes 0 in its namespace, goes on
+ *                    helper: effective uid := 0, writes the child's maps, exits
+ *   daemon: reaps the helper, says go               child: hears it, becomes 0 in its namespace, goes on
  *
- * The helper shares the daemon's table of descriptors: so the pidfd that clone3() made there is the daemon's. Neither
- * the helper nor the child is dumpable once its ids have changed; that is why root and not the child writes the maps,
- * and why the user cannot attach to a copy of the daemon's memory. */
+ * The helper shares the daemon's table of descriptors: so the pidfd that clone3() made there is the daemon's. And what
+ * came of it stands in memory that both share, where the kernel itself writes the pid: however the helper ends, a child
+ * that exists is known. Neither the helper nor the child is dumpable once its ids have changed; that is why root and
+ * not the child writes the maps, and why the user cannot attach to a copy of the daemon's memory. */
 #include "core/clone-as.h"
 
 #include <errno.h>
@@ -21,6 +22,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -31,16 +33,17 @@
 #define NOBODY_GID 65534
 
 typedef struct Outcome {
-        pid_t pid;
+        pid_t pid; /* 0: there is no child */
         int pidfd;
         int error; /* 0 or negative errno */
 } Outcome;
 
-static pid_t clone_process(uint64_t flags, int exit_signal, int *ret_pidfd) {
+static pid_t clone_process(uint64_t flags, int exit_signal, Outcome *o) {
         struct clone_args args = {
                 .flags = flags,
                 .exit_signal = (unsigned)exit_signal,
-                .pidfd = (uintptr_t)ret_pidfd,
+                .pidfd = (uintptr_t)&o->pidfd,
+                .parent_tid = (uintptr_t)&o->pid,
         };
         long pid = syscall(SYS_clone3, &args, sizeof args);
         return pid < 0 ? -errno : (pid_t)pid;
@@ -91,25 +94,21 @@ static int become_effective(uid_t uid, gid_t gid) {
         return raise_capabilities();
 }
 
-/* In the helper. Returns in the child only, with 0. */
-static int helper_clone(uid_t uid, gid_t gid, uint64_t flags, Outcome *o) {
-        o->error = become_effective(uid, gid);
-        if (o->error < 0)
-                return -1;
-
-        o->pid = clone_process(flags | CLONE_PARENT | CLONE_PIDFD, 0, &o->pidfd);
-        if (o->pid == 0)
-                return 0;
-        if (o->pid < 0) {
-                o->error = o->pid;
-                return -1;
+/* In the helper. Returns in the child only. */
+static void helper_clone(uid_t uid, gid_t gid, uint64_t flags, Outcome *o) {
+        int r = become_effective(uid, gid);
+        if (r == 0) {
+                pid_t pid = clone_process(flags | CLONE_PARENT | CLONE_PIDFD | CLONE_PARENT_SETTID, 0, o);
+                if (pid == 0)
+                        return;
+                r = pid < 0 ? pid : 0;
         }
-
-        if (seteuid(0) < 0)
-                o->error = -errno;
-        if (o->error == 0)
-                o->error = write_maps(o->pid, uid, gid);
-        return -1;
+        if (r == 0 && seteuid(0) < 0)
+                r = -errno;
+        if (r == 0)
+                r = write_maps(o->pid, uid, gid);
+        o->error = r;
+        _exit(0);
 }
 
 /* In the child: wait until the ids are mapped, then have all uids be the user's. */
@@ -124,14 +123,6 @@ static void child_settle(int go_fd) {
                 _exit(125);
 }
 
-static int read_outcome(int fd, Outcome *ret) {
-        ssize_t n;
-        do
-                n = read(fd, ret, sizeof *ret);
-        while (n < 0 && errno == EINTR);
-        return n == (ssize_t)sizeof *ret ? 0 : -ECHILD;
-}
-
 static void kill_and_reap(pid_t pid, int *pidfd) {
         syscall(SYS_pidfd_send_signal, *pidfd, SIGKILL, NULL, 0);
         while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
@@ -139,23 +130,18 @@ static void kill_and_reap(pid_t pid, int *pidfd) {
         fd_drop(pidfd);
 }
 
-pid_t clone_as(uid_t uid, gid_t gid, uint64_t flags, int *ret_pidfd) {
-        int told[2], go[2];
-        if (pipe2(told, O_CLOEXEC) < 0)
-                return -errno;
-        AUTO(fd_drop) int told_read = told[0], told_write = told[1];
+static pid_t clone_with(Outcome *o, uid_t uid, gid_t gid, uint64_t flags, int *ret_pidfd) {
+        int go[2];
         if (pipe2(go, O_CLOEXEC) < 0)
                 return -errno;
         AUTO(fd_drop) int go_read = go[0], go_write = go[1];
 
-        int unused = -1;
+        Outcome unused;
         pid_t helper = clone_process(CLONE_FILES, SIGCHLD, &unused);
         if (helper < 0)
                 return helper;
         if (helper == 0) {
-                Outcome o = { .pidfd = -1 };
-                if (helper_clone(uid, gid, flags, &o) < 0)
-                        _exit(write(told_write, &o, sizeof o) == (ssize_t)sizeof o ? 0 : 1);
+                helper_clone(uid, gid, flags, o);
                 /* The child's table of descriptors is a copy. Without its own writing end it sees the daemon die. */
                 fd_drop(&go_write);
                 child_settle(go_read);
@@ -164,18 +150,24 @@ pid_t clone_as(uid_t uid, gid_t gid, uint64_t flags, int *ret_pidfd) {
 
         while (waitpid(helper, NULL, __WALL) < 0 && errno == EINTR)
                 ;
-        fd_drop(&told_write);
-        Outcome o;
-        int r = read_outcome(told_read, &o);
-        if (r < 0)
-                return r;
-        if (o.error == 0 && write(go_write, "", 1) != 1)
-                o.error = -errno;
-        if (o.error < 0) {
-                if (o.pid > 0)
-                        kill_and_reap(o.pid, &o.pidfd);
-                return o.error;
+        if (o->error == 0 && write(go_write, "", 1) != 1)
+                o->error = -errno;
+        if (o->error < 0) {
+                if (o->pid > 0)
+                        kill_and_reap(o->pid, &o->pidfd);
+                return o->error;
         }
-        *ret_pidfd = o.pidfd;
-        return o.pid;
+        *ret_pidfd = o->pidfd;
+        return o->pid;
+}
+
+pid_t clone_as(uid_t uid, gid_t gid, uint64_t flags, int *ret_pidfd) {
+        Outcome *o = mmap(NULL, sizeof *o, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (o == MAP_FAILED)
+                return -errno;
+
+        *o = (Outcome){ .pidfd = -1, .error = -ECHILD }; /* until the helper knows better */
+        pid_t pid = clone_with(o, uid, gid, flags, ret_pidfd);
+        munmap(o, sizeof *o);
+        return pid;
 }

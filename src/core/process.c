@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -18,7 +19,8 @@
 #include "base/fd.h"
 #include "base/string-util.h"
 
-#define STAT_MAX 4096
+#define STAT_MAX     4096
+#define BRIEFLY_MSEC 100 /* a killed process needs less than one */
 
 const char *child_exit_format(const ChildExit *exit, char buffer[CHILD_EXIT_TEXT_MAX]) {
         switch (exit->how) {
@@ -155,6 +157,16 @@ static int on_abandoned_gone(sd_event_source *source, int fd, uint32_t revents U
         return 0;
 }
 
+/* Without memory for an event source. One that is stuck in the kernel stays a zombie until the daemon ends, which costs
+ * a table entry and nothing else. */
+static void wait_briefly(int pidfd) {
+        struct pollfd end = { .fd = pidfd, .events = POLLIN };
+        ChildExit unused;
+
+        if (poll(&end, 1, BRIEFLY_MSEC) == 1)
+                (void)process_reap(pidfd, &unused);
+}
+
 void process_abandon(sd_event *event, int pidfd) {
         AUTO(fd_drop) int fd = pidfd;
         if (fd < 0)
@@ -167,9 +179,10 @@ void process_abandon(sd_event *event, int pidfd) {
                 return;
 
         sd_event_source *source = NULL;
-        /* Without memory it stays a zombie until the daemon ends, which costs a table entry and nothing else. */
-        if (sd_event_add_io(event, &source, fd, EPOLLIN, on_abandoned_gone, NULL) < 0)
+        if (sd_event_add_io(event, &source, fd, EPOLLIN, on_abandoned_gone, NULL) < 0) {
+                wait_briefly(fd);
                 return;
+        }
         if (sd_event_source_set_floating(source, true) >= 0 && sd_event_source_set_io_fd_own(source, true) >= 0)
                 fd_take(&fd);
         sd_event_source_unref(source);
