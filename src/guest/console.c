@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -52,9 +53,9 @@ struct Console {
         sd_event *event;
         uint64_t patience_usec;
 
-        char ring[CONSOLE_RING_SIZE]; /* byte N of the stream is at N % CONSOLE_RING_SIZE */
-        uint64_t total;               /* bytes of the stream so far */
-        char last;                    /* the newest of them */
+        char *ring;     /* byte N of the stream is at N % CONSOLE_RING_SIZE */
+        uint64_t total; /* bytes of the stream so far */
+        char last;      /* the newest of them */
 
         BoundedLog log;
 
@@ -397,6 +398,13 @@ int console_new(sd_event *event, int log_fd, uint64_t log_max, Console **ret) {
                 bounded_log_done(&log);
                 return -ENOMEM;
         }
+        /* From the kernel: what no guest has printed costs no memory. */
+        c->ring = mmap(NULL, CONSOLE_RING_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (c->ring == MAP_FAILED) {
+                bounded_log_done(&log);
+                free(c);
+                return -ENOMEM;
+        }
         c->event = sd_event_ref(event);
         c->patience_usec = CONSOLE_PATIENCE_USEC;
         c->log = log;
@@ -419,6 +427,7 @@ Console *console_free(Console *c) {
         }
         bounded_log_done(&c->log);
         sd_event_unref(c->event);
+        munmap(c->ring, CONSOLE_RING_SIZE);
         free(c);
         return NULL;
 }
