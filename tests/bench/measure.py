@@ -36,6 +36,12 @@ def memory(pid):
     return found["Rss:"], found["Pss:"]
 
 
+def available():
+    """What the kernel has left to give, in KiB: shows what it needs itself, too."""
+    with open("/proc/meminfo") as meminfo:
+        return next(int(line.split()[1]) for line in meminfo if line.startswith("MemAvailable:"))
+
+
 def pss(pids):
     """Of them together; one that has just ended counts for nothing."""
     total = 0

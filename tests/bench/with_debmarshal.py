@@ -106,10 +106,10 @@ class Debmarshal:
         return memory(self.daemon.pid)[0]
 
     @staticmethod
-    def networks_pss():
-        """Of all networks: keepers, and what they have started."""
+    def network_pss():
+        """Of one network: its keeper, and what that has started."""
         keepers = processes("debmarshal-keeper")
-        return pss(keepers + children_of(keepers))
+        return pss(keepers + children_of(keepers)) / len(keepers)
 
     @staticmethod
     def emulators_pss():
