@@ -130,6 +130,17 @@ class Caller:
         """The answer: None, a value, or a tuple of several. Raises CallError."""
         return self.start(path, interface, method, signature, *args, timeout=timeout).result(timeout + 10)
 
+    def wait_until_served(self, timeout=10):
+        """The daemon may take its name on the bus a moment after it is ready."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return self.call(ROOT_PATH, "org.freedesktop.DBus.Peer", "Ping")
+            except CallError as error:
+                if not error.name.endswith(("ServiceUnknown", "NameHasNoOwner")) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
+
     def get(self, path, interface, name):
         return self.call(path, PROPERTIES, "Get", "ss", interface, name)
 

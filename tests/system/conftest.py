@@ -20,7 +20,7 @@ from guests import SOURCE, Image
 from leaks import LeakChecker, become_subreaper
 
 BUILD = os.environ.get("DEBMARSHAL_BUILD", os.path.join(SOURCE, "build"))
-POLICY = os.environ.get("DEBMARSHAL_POLICY", os.path.join(SOURCE, "data", "com.googlecode.debmarshal.conf"))
+POLICY = os.path.join(SOURCE, "data", "com.googlecode.debmarshal.conf")
 
 
 def pytest_sessionstart():
@@ -119,11 +119,15 @@ class Broker:
         self.administrator().wait_until_served()
 
     def settle(self):
-        """The hypervisors are probed, and what is opened only once is open."""
+        """The hypervisors are probed, and what the daemon opens once and keeps is open: one network and domain have been."""
         root = self.administrator()
         root.wait_until_served()
         root.manager("Probe", timeout=60)
-        root.destroy_network(root.create_network(["warm"])[0])
+        network = root.create_network(["warm"])[0]
+        domain = root.create_domain(network, "1M", [root.user.disk("warm.img")], hypervisor="null")
+        os.close(root.domain(domain, "OpenConsole"))
+        root.destroy_domain(domain)
+        root.destroy_network(network)
         self.leaks.take_baseline()
 
     def destroy_all(self):

@@ -133,6 +133,7 @@ def test_emulator_killed_while_the_daemon_is_away(broker, alice, boot):
     broker.daemon.kill()
     os.kill(pid, signal.SIGKILL)
     broker.daemon.start()
+    broker.served()
     assert end_of(alice, name) in ("lost", "crash")
     assert alice.domain_names() == []
 

@@ -84,7 +84,7 @@ def test_host_names_twice(alice, hosts):
 
 
 def test_too_many_hosts(alice):
-    assert "10000" in refused("InvalidInput", alice.create_network, [f"h{n}" for n in range(10000)])
+    assert "4096" in refused("InvalidInput", alice.create_network, [f"h{n}" for n in range(10000)])
 
 
 def test_wrong_signature_is_refused(alice):
@@ -114,14 +114,18 @@ def test_destroy_network_of_another(alice, bob, root, network):
     refused("NetworkNotFound", alice.destroy_network, network.name)
 
 
+def users_of(network, who):
+    """Who the refusal to destroy the network names."""
+    message = refused("NetworkInUse", who.destroy_network, network.name)
+    return re.findall(r"debmarshal-\d+", message.partition(network.name)[2])
+
+
 def test_destroy_network_in_use(alice, root, network, create):
     first, second = create(), create(disks=[alice.user.disk("second.img")])
     for who in (alice, root):
-        message = refused("NetworkInUse", who.destroy_network, network.name)
-        assert first in message and second in message
+        assert users_of(network, who) == [first, second]
     alice.destroy_domain(first)
-    message = refused("NetworkInUse", alice.destroy_network, network.name)
-    assert first not in message and second in message
+    assert users_of(network, alice) == [second]
     alice.destroy_domain(second)
     alice.destroy_network(network.name)
 
@@ -275,7 +279,7 @@ def test_kernel_and_initrd_come_together(alice, create):
     {"unknown": "x"}, {"": "x"}, {"Kernel": "/x"}, {"on_poweroff": "preserve"}, {"on_poweroff": ""}, {"on_reboot": 1},
     {"on_reboot": "destroy\n"}, {"vcpus": "2"}, {"vcpus": 0}, {"vcpus": -1}, {"vcpus": True}, {"kernel": 7},
     {"cmdline": ["x"]}, {"paused": "yes"}, {"disk_formats": ["vmdk"]}, {"disk_formats": ["raw", "raw"]},
-    {"disk_formats": "raw"}, {"firmware": "coreboot"}, {"nics": ["a,b,c"]}, {"vnc_password": "123456789"},
+    {"disk_formats": "raw"}, {"firmware": "coreboot"}, {"nics": "x"}, {"nics": [","]}, {"vnc_password": "123456789"},
 ])
 def test_bad_extra(create, extra):
     refused("InvalidInput", create, extra=extra)
@@ -291,9 +295,7 @@ def test_unknown_hypervisor_and_arch(create):
     assert "vmware" in refused("NotSupported", create, hypervisor="vmware")
     for hypervisor in ("q,emu", "../qemu", "qemu\n"):
         refused("InvalidInput", create, hypervisor=hypervisor)
-    with pytest.raises(CallError) as info:
-        create(arch="z80")
-    assert info.value.name in ("NotSupported", "InvalidInput")
+    assert "z80" in refused("NotSupported", create, hypervisor="qemu", arch="z80")
     refused("InvalidInput", create, arch="x86_64/../../x")
 
 

@@ -1,0 +1,379 @@
+"""What the sweeps share: a daemon that is killed or whose system calls fail at each point of an operation, with a
+bystander beside, and the judgement of what is there afterwards.
+
+Everything is made for speed, since there are about a thousand points: the client is a connection inside the test
+process, and /dev/kvm is hidden, whose probing would go on for seconds after each of as many starts.
+"""
+
+import ctypes
+import json
+import os
+import re
+import subprocess
+import tempfile
+import time
+
+import dbus
+import dbus.connection
+
+import caller as names
+from daemon import Daemon
+from leaks import Process, Snapshot, become_subreaper, records
+
+CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x20000, 0x1000, 0x4000, 0x40000
+DEADLINE = 10  # seconds until all must be well again after a point
+SYSCALLS = "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"
+
+
+def syscall_names():
+    with open(SYSCALLS, encoding="ascii") as f:
+        return {int(number): name for name, number in re.findall(r"#define __NR_(\w+) (\d+)", f.read())}
+
+
+def hide_kvm():
+    """For this process and what it starts."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for result in (libc.unshare(CLONE_NEWNS), libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None)):
+        if result != 0:
+            raise OSError(ctypes.get_errno(), "a mount namespace of our own")
+    if os.path.exists("/dev/kvm") and libc.mount(b"/dev/null", b"/dev/kvm", None, MS_BIND, None) != 0:
+        raise OSError(ctypes.get_errno(), "hiding /dev/kvm")
+
+
+def build_tool(directory):
+    """The tracer is one file of C; the suite does not need it installed."""
+    program = os.path.join(directory, "sweep")
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sweep.c")
+    subprocess.run([*os.environ.get("CC", "cc").split(), "-O1", "-o", program, source], check=True)
+    return program
+
+
+class Hit:
+    """One point: the number-th system call."""
+
+    NAMES = syscall_names()
+
+    def __init__(self, number, syscall, error, target):
+        self.number = int(number)
+        self.syscall = self.NAMES.get(int(syscall), syscall)
+        self.error = int(error)
+        self.target = target
+
+    def __str__(self):
+        how = f" with {os.strerror(self.error)}" if self.error else ""
+        return f"call {self.number}, {self.syscall}({self.target}){how}"
+
+
+class Tracer:
+    def __init__(self, tool, pid, mode, number):
+        self.process = subprocess.Popen([tool, str(pid), mode, str(number)], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline() == "ready\n"
+
+    def finish(self):
+        """The Hit, or None when there were fewer calls."""
+        self.process.stdin.close()
+        words = self.process.stdout.readline().rstrip("\n").split(" ", 4)
+        self.process.stdout.close()
+        self.process.wait()
+        return Hit(*words[1:]) if words[0] == "hit" else None
+
+
+class Refused(Exception):
+    """A call was answered with an error."""
+
+
+class Disconnected(Exception):
+    """A call was not answered."""
+
+
+GONE_ERRORS = ("org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.Disconnected",
+               "org.freedesktop.DBus.Error.Timeout", "org.freedesktop.DBus.Error.TimedOut")
+
+
+class Client:
+    """A connection to the daemon's own socket, as a user, inside this process."""
+
+    def __init__(self, user, address):
+        os.setegid(user.gid)
+        os.seteuid(user.uid)
+        try:
+            self.connection = dbus.connection.Connection(address)
+            self.connection.set_exit_on_disconnect(False)
+            self.ping()
+        except dbus.DBusException as error:
+            raise Disconnected(str(error)) from None
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+
+    def close(self):
+        self.connection.close()
+
+    def call(self, path, interface, method, signature="", *args, timeout=DEADLINE):
+        try:
+            return self.connection.call_blocking(None, path, interface, method, signature, args, timeout=timeout)
+        except dbus.DBusException as error:
+            kind = Disconnected if error.get_dbus_name() in GONE_ERRORS else Refused
+            raise kind(f"{error.get_dbus_name()}: {error.get_dbus_message()}") from None
+
+    def ping(self):
+        self.call("/", "org.freedesktop.DBus.Peer", "Ping")
+
+    def create_network(self, hosts):
+        return self.call(names.PRIVOPS_PATH, names.PRIVOPS, "createNetwork", "as", hosts)
+
+    def destroy_network(self, name):
+        self.call(names.PRIVOPS_PATH, names.PRIVOPS, "destroyNetwork", "s", name)
+
+    def create_domain(self, network, hypervisor, disk, mac=""):
+        return str(self.call(names.PRIVOPS_PATH, names.PRIVOPS, "createDomain", "sasssssa{sv}", "16M", [disk], network,
+                             mac, hypervisor, "", {"paused": dbus.Boolean(True)}))
+
+    def destroy_domain(self, name):
+        self.call(names.PRIVOPS_PATH, names.PRIVOPS, "destroyDomain", "ss", name, "")
+
+    def objects(self):
+        """Name -> state of networks and of domains: ({...}, {...})."""
+        managed = self.call(names.ROOT_PATH, names.OBJECT_MANAGER, "GetManagedObjects").values()
+        return tuple({str(o[interface]["Name"]): str(o[interface]["State"]) for o in managed if interface in o}
+                     for interface in (names.NETWORK, names.DOMAIN))
+
+    def ended(self):
+        """Id -> reason."""
+        rows = self.call(names.ROOT_PATH, names.MANAGER, "ListEndedDomains")
+        return {int(row[0]): str(row[3]) for row in rows}
+
+    def usage(self):
+        rows = self.call(names.ROOT_PATH, names.MANAGER, "GetUsage")
+        return {int(uid): {str(k): int(v) for k, v in held.items() if v and k != "connections"} for uid, held in rows}
+
+    def domain(self, name, method, *args):
+        return self.call(names.domain_path(name), names.DOMAIN, method, *args)
+
+    def network(self, name, method, *args):
+        return self.call(names.network_path(name), names.NETWORK, method, *args)
+
+
+class Rig:
+    """A daemon with a network and a domain on it, the bystanders, which live through all of it."""
+
+    def __init__(self, build, directory, user):
+        self.user = user
+        self.tool = build_tool(directory)
+        # Room for the endings of all points, whose records and logs are then looked at.
+        config = {"jail_uid_base": 0x60000000 + os.getpid() % 0x10000 * 0x400, "jail_uid_count": 0x400,
+                  "start_timeout": "5s", "max_ended": 4}
+        self.daemon = Daemon(build, directory, config=config)
+        self.base = directory
+        self.disk = user.disk(f"sweep-{os.getpid()}.img")
+        self.client = None
+        self.daemon.start()
+        self.connect()
+        self.net = str(self.client.create_network(["stander", "other"])[0])
+        self.dom = self.client.create_domain(self.net, "null", self.disk)
+        self.warm_up()
+        self.baseline = self.picture()
+        self.usage = self.client.usage()
+
+    def connect(self):
+        if self.client:
+            self.client.close()
+        self.client = Client(self.user, self.daemon.peer_address)
+
+    def warm_up(self):
+        """What is opened once is open."""
+        for hypervisor in ("null", "qemu"):
+            self.client.destroy_domain(self.client.create_domain(self.net, hypervisor, self.disk))
+        self.client.destroy_network(self.client.create_network(["warm"])[0])
+
+    def restart(self):
+        self.daemon.kill()
+        self.daemon.start()
+        self.connect()
+
+    def close(self):
+        self.client.destroy_domain(self.dom)
+        self.client.destroy_network(self.net)
+        self.client.close()
+        return self.daemon.stop()
+
+    # Judgement
+
+    def picture(self):
+        return Snapshot(self.daemon, self.base, [self.daemon.pid])
+
+    def difference(self):
+        """Lines: what is left, what is lost."""
+        now = self.picture()
+        lost = [f"LOST {line}" for line in self.baseline.left(now) if not line.startswith("descriptors ")]
+        usage = self.client.usage()
+        return now.left(self.baseline) + lost + ([] if usage == self.usage else [f"charges: {usage}"])
+
+    def wait_until(self, condition):
+        """condition() gives what is still wrong, "" or [] when all is well."""
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            wrong = condition()
+            if not wrong or time.monotonic() > deadline:
+                return wrong
+            time.sleep(0.005)
+
+    def mine(self):
+        """What exists beside the bystanders, once nothing is on its way: ({network: state}, {domain: state})."""
+        networks, domains = {}, {}
+
+        def unsettled():
+            nonlocal networks, domains
+            networks, domains = self.client.objects()
+            return [f"{n} is {s}" for n, s in [*networks.items(), *domains.items()]
+                    if s not in ("up", "running", "paused")]
+
+        wrong = self.wait_until(unsettled)
+        assert networks.pop(self.net, None) == "up", f"the bystander {self.net} is lost"
+        assert domains.pop(self.dom, None) == "paused", f"the bystander {self.dom} is lost"
+        return networks, domains, wrong
+
+    def check_network(self, name):
+        """It is whole: its keeper holds it, a socket can be had in it."""
+        fd = self.client.network(name, "Listen", "q", dbus.UInt16(0)).take()
+        os.close(fd)
+
+    def check_domain(self, name):
+        """It is whole: its process is there, its console can be had."""
+        Process(json.loads(str(self.client.domain(name, "Describe")))["pid"])
+        os.close(self.client.domain(name, "OpenConsole").take())
+
+    def recorded(self):
+        """Names of the networks and domains in the store."""
+        tables = records(os.path.join(self.daemon.runtime_dir, "state.db"))
+        return {row[0] for table in ("network", "domain") for row in tables.get(table, [])} - {self.net, self.dom}
+
+
+class Operation:
+    """set_up() before the tracer comes, run() under it: gives the name of what it made or destroyed."""
+
+    def __init__(self, title, creates, set_up, run):
+        self.title = title
+        self.creates = creates
+        self.set_up = set_up
+        self.run = run
+
+
+def operations():
+    """Of the four, those on domains with each kind of guest."""
+    def create_network(rig, _):
+        return str(rig.client.create_network(["one", "two"])[0])
+
+    def destroy_network(rig, name):
+        rig.client.destroy_network(name)
+        return name
+
+    def destroy_domain(rig, name):
+        rig.client.destroy_domain(name)
+        return name
+
+    def create_domain(hypervisor):
+        return lambda rig, _: rig.client.create_domain(rig.net, hypervisor, rig.disk)
+
+    def with_console(rig, _):
+        """A guest that has said something."""
+        name = rig.client.create_domain(rig.net, "null", rig.disk)
+        return name
+
+    nothing = lambda rig, _: None  # noqa: E731
+    return [
+        Operation("createNetwork", True, nothing, create_network),
+        Operation("destroyNetwork", False, create_network, destroy_network),
+        Operation("createDomain null", True, nothing, create_domain("null")),
+        Operation("destroyDomain null", False, with_console, destroy_domain),
+        Operation("createDomain qemu", True, nothing, create_domain("qemu")),
+        Operation("destroyDomain qemu", False, create_domain("qemu"), destroy_domain),
+    ]
+
+
+class Failure(AssertionError):
+    pass
+
+
+class Point:
+    """One run of an operation under the tracer, and what became of it."""
+
+    def __init__(self, rig, operation, mode, number):
+        self.rig = rig
+        self.operation = operation
+        self.name = operation.set_up(rig, None)
+        self.domain_ids = self._ids()
+        self.error = None
+        tracer = Tracer(rig.tool, rig.daemon.pid, mode, number)
+        try:
+            self.name = operation.run(rig, self.name) or self.name
+            self.done = True
+            rig.client.ping()  # until the daemon has nothing more to do for it
+        except (Refused, Disconnected) as error:
+            self.done = getattr(self, "done", False)
+            self.error = error
+        self.hit = tracer.finish()
+
+    def _ids(self):
+        if self.operation.creates or "Domain" not in self.operation.title:
+            return []
+        return [json.loads(str(self.rig.client.domain(self.name, "Describe")))["id"]]
+
+    def judge(self):
+        """After the restart, or at once when the daemon lives: whole or not there, and removable. Gives complaints."""
+        rig, complaints = self.rig, []
+        networks, domains, wrong = rig.mine()
+        complaints += wrong
+        found = [*networks, *domains]
+        if self.done and self.operation.creates and self.name not in found:
+            complaints.append(f"{self.name} was created, and is lost")
+        if self.done and not self.operation.creates and self.name in found:
+            complaints.append(f"{self.name} was destroyed, and is back")
+        if len(found) > 1:
+            complaints.append(f"too much is here: {found}")
+        if rig.recorded() != set(found):
+            rig.wait_until(lambda: rig.recorded() != set(found))
+            if rig.recorded() != set(found):
+                complaints.append(f"recorded is {rig.recorded()}, listed is {found}")
+        complaints += self._use(networks, domains)
+        missing = [i for i in self.domain_ids if i not in rig.client.ended()]
+        if missing:
+            complaints.append("nothing is kept of the domain that was destroyed")
+        return complaints + rig.wait_until(rig.difference)
+
+    def _use(self, networks, domains):
+        try:
+            for name in domains:
+                self.rig.check_domain(name)
+                self.rig.client.destroy_domain(name)
+            for name in networks:
+                self.rig.check_network(name)
+                self.rig.client.destroy_network(name)
+        except (Refused, Disconnected, ProcessLookupError, FileNotFoundError) as error:
+            return [f"what is there cannot be used or removed: {error!r}"]
+        return []
+
+
+def in_child(function):
+    """Run it in a process of its own, which hides /dev/kvm and reaps its orphans; raise what it raises, as text."""
+    with tempfile.TemporaryFile("w+") as report:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                become_subreaper()
+                hide_kvm()
+                function()
+                status = 0
+            except BaseException as error:  # noqa: BLE001
+                import traceback
+                traceback.print_exc(file=report)
+                report.write(f"{error}\n")
+            finally:
+                report.flush()
+                os._exit(status)
+        _, status = os.waitpid(pid, 0)
+        if status != 0:
+            report.seek(0)
+            raise Failure(report.read() or f"status {status}")
