@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -142,26 +143,38 @@ void domain_drop_guest(Domain *d) {
 
 /* ---- the end of a domain, and of a creation that failed ---- */
 
-/* The record goes, replaced by what is kept of an ended domain (or by nothing when ended is NULL); then the rest. On
- * failure the domain stays, without a job, and may be destroyed again. */
-static int unrecord(Engine *e, Domain *d, EndedDomain *ended, Error *error) {
+/* A second name for the log, so that whenever the daemon dies one of the two is recorded; where there is no room for
+ * one, its only name. */
+static void keep_log(Engine *e, const Domain *d) {
         char log_name[32];
         AUTO(fd_drop) int dir_fd = openat(e->driver_host.domains_fd, d->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-        if (ended && dir_fd >= 0) {
-                ended_log_name(ended->id, log_name);
-                if (renameat(dir_fd, CONSOLE_LOG, e->ended_fd, log_name) < 0 && errno != ENOENT)
-                        log_domain(LOG_WARNING, d, "Failed to keep the console log of domain %s: %s, ignoring", d->name,
-                                   strerror(errno));
-        }
+        if (dir_fd < 0)
+                return;
+        ended_log_name(d->id, log_name);
+        /* EEXIST: the record could not be replaced the last time. */
+        if (linkat(dir_fd, CONSOLE_LOG, e->ended_fd, log_name, 0) >= 0 || errno == EEXIST || errno == ENOENT)
+                return;
+        if (renameat(dir_fd, CONSOLE_LOG, e->ended_fd, log_name) < 0)
+                log_domain(LOG_WARNING, d, "Failed to keep the console log of domain %s: %s, ignoring", d->name,
+                           strerror(errno));
+}
+
+/* The record goes, replaced by what is kept of an ended domain (or by nothing when ended is NULL); then the rest. On
+ * failure the domain stays, without a job, and may be destroyed again. */
+static int unrecord(Engine *e, Domain *d, EndedDomain *ended, Error *error) {
+        if (ended)
+                keep_log(e, d);
         int r = store_remove_domain(e->store, d, ended, error);
         if (r < 0)
                 return r;
 
         r = remove_tree(e->driver_host.domains_fd, d->name);
-        if (r < 0)
-                log_domain(LOG_ERR, d, "Failed to remove the directory of domain %s: %s, ignoring", d->name,
+        if (r < 0) {
+                log_domain(LOG_ERR, d, "Failed to remove the directory of domain %s: %s, will try again", d->name,
                            strerror(-r));
+                tidy_later(e);
+        }
         if (ended) {
                 registry_add_ended(&e->registry, ended);
                 waits_domain_gone(e, d);

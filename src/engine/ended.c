@@ -43,8 +43,11 @@ static void ended_drop(Engine *e, EndedDomain *d) {
         char log_name[32];
 
         ended_log_name(d->id, log_name);
-        if (unlinkat(e->ended_fd, log_name, 0) < 0 && errno != ENOENT)
-                log_warning("Failed to remove the log of the ended domain %s: %s, ignoring", d->name, strerror(errno));
+        if (unlinkat(e->ended_fd, log_name, 0) < 0 && errno != ENOENT) {
+                log_warning("Failed to remove the log of the ended domain %s: %s, will try again", d->name,
+                            strerror(errno));
+                tidy_later(e);
+        }
         if (store_remove_ended(e->store, d->id, &error) < 0)
                 log_warning("Failed to forget the ended domain %s: %s, ignoring", d->name, error_text(&error));
         registry_remove_ended(&e->registry, d);

@@ -124,6 +124,7 @@ void engine_done(Engine *e) {
         network_jobs_done(e);
         domain_jobs_done(e);
         hypervisors_done(e);
+        tidy_done(e);
         e->expiry_source = sd_event_source_disable_unref(e->expiry_source);
         registry_done(&e->registry);
         e->store = store_close(e->store);

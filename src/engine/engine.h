@@ -41,7 +41,8 @@ typedef struct Engine {
         DriverHost driver_host;
         Store *store;
         int ended_fd; /* the directory of ended domains' logs */
-        sd_event_source *expiry_source;
+        sd_event_source *expiry_source, *tidy_source;
+        uint64_t tidy_usec; /* how long until the next attempt; 0: none is due */
         unsigned n_jobs;
         struct Stream *streams;
         struct Wait *waits;

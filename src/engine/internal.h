@@ -62,6 +62,14 @@ const Driver *hypervisor_driver(const Engine *e, const char *name);
 
 int reconcile(Engine *e, Error *error);
 
+/* ---- tidy.c ---- */
+
+/* Remove what nothing records from the runtime directory; what cannot be removed is tried again later. */
+void tidy(Engine *e);
+/* Something could not be removed: tidy() by and by. */
+void tidy_later(Engine *e);
+void tidy_done(Engine *e);
+
 /* ---- streams.c ---- */
 
 /* Captures on a network that is about to go. */

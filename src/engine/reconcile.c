@@ -7,13 +7,9 @@
  * domain: removed. (A process is never unrecorded: core/spawn.h.) */
 #include "engine/internal.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -106,44 +102,6 @@ static void reconcile_domain(Engine *e, Domain *d) {
                 domain_end(e, d, END_LOST, r < 0 ? error_text(&error) : "it had no process");
 }
 
-/* ---- what nobody records ---- */
-
-static bool domain_directory_known(Engine *e, const char *name) {
-        return registry_domain(&e->registry, name);
-}
-
-static bool ended_log_known(Engine *e, const char *name) {
-        char log_name[32];
-        EndedDomain *d;
-
-        TAILQ_FOREACH (d, &e->registry.ended, entry) {
-                ended_log_name(d->id, log_name);
-                if (string_equal(name, log_name))
-                        return true;
-        }
-        return false;
-}
-
-static int sweep(Engine *e, int dir_fd, bool (*known)(Engine *e, const char *name), Error *error) {
-        int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-        if (!dir) {
-                int r = -errno;
-                fd_drop(&fd);
-                return error_set_errno(error, r, "Failed to read the runtime directory");
-        }
-        for (struct dirent *entry; (entry = readdir(dir));) {
-                if (string_equal(entry->d_name, ".") || string_equal(entry->d_name, "..") || known(e, entry->d_name))
-                        continue;
-                log_info("Removing %s, which nothing records", entry->d_name);
-                int r = remove_tree(dir_fd, entry->d_name);
-                if (r < 0)
-                        log_warning("Failed to remove %s: %s, ignoring", entry->d_name, strerror(-r));
-        }
-        closedir(dir);
-        return 0;
-}
-
 int reconcile(Engine *e, Error *error) {
         Domain *d, *next;
 
@@ -154,10 +112,7 @@ int reconcile(Engine *e, Error *error) {
                 next = TAILQ_NEXT(d, entry);
                 reconcile_domain(e, d);
         }
-        r = sweep(e, e->driver_host.domains_fd, domain_directory_known, error);
-        if (r >= 0)
-                r = sweep(e, e->ended_fd, ended_log_known, error);
-        if (r >= 0)
-                ended_expire(e);
-        return r;
+        tidy(e);
+        ended_expire(e);
+        return 0;
 }
