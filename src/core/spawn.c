@@ -262,6 +262,7 @@ static int on_status(sd_event_source *source UNUSED, int fd, uint32_t revents UN
                 s->state = SPAWN_HELD;
                 s->prepared(s);
         } else if (n == (ssize_t)sizeof status && status.error != 0) {
+                s->child_errno = abs(status.error);
                 error_set_errno(&s->error, status.error, "cannot start %s: cannot %.*s", s->what,
                                 (int)sizeof status.step, status.step);
                 spawn_reap(s);
@@ -310,6 +311,7 @@ int spawn_start(Spawn *s, sd_event *event, Error *e) {
                 return error_set_errno(e, r, "cannot start %s", s->what);
 
         s->event = sd_event_ref(event);
+        s->child_errno = 0;
         pid_t pid = child_fork(s->clone_flags, s->become_uid, s->become_gid, &s->pidfd);
         if (pid == 0)
                 spawn_child(s, (ChildEnds){ .status = p.status[1], .go = p.go[0], .null = -1 });

@@ -60,6 +60,7 @@ struct Spawn {
 
         /* Out: valid inside prepared() and done(). */
         ProcessId id;
+        int child_errno; /* in done() with an error: the errno of the step that failed in the child; 0: no step did */
 
         /* Private. */
         int pidfd, status_fd, go_fd, state;

@@ -131,7 +131,8 @@ static void on_spawned(Spawn *s, const Error *failure) {
         AUTO(error_clear) Error e = ERROR_INIT;
 
         if (failure) {
-                error_set(&e, failure->id, "%s", error_text(failure));
+                bool misnamed = c->device && s->child_errno == ENODEV;
+                error_set(&e, misnamed ? ERROR_INVALID_INPUT : failure->id, "%s", error_text(failure));
         } else {
                 int r = process_watch(&c->process, c->host->event, &s->id, spawn_take_pidfd(s), on_ended, c);
                 if (r < 0)

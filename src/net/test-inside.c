@@ -358,6 +358,7 @@ static void test_capture_is_refused(void **state) {
         rig_up(&rig);
         watch_start(&w, &rig, "eth17");
         assert_int_equal(w.read_fd, -1);
+        assert_int_equal(w.error.id, ERROR_INVALID_INPUT);
         assert_non_null(strstr(error_text(&w.error), "cannot find device eth17: No such device"));
         watch_clear(&w);
         watch_start(&w, &rig, "a-name-no-device-can-have");
