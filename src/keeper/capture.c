@@ -169,9 +169,22 @@ static bool wait_for_frames(void) {
         return n > 0 && fds[1].revents == 0 && fds[2].revents == 0;
 }
 
+/* A file without any interface is none to some readers, even when no frame has come: the device that was asked for,
+ * or else the network's bridge, is there from the start. */
+static int add_first_interface(Capture *c) {
+        struct sockaddr_ll bound = { 0 };
+        socklen_t size = sizeof bound;
+        if (getsockname(CAPTURE_FD_PACKETS, (struct sockaddr *)&bound, &size) < 0)
+                return -errno;
+        int index = bound.sll_ifindex ? bound.sll_ifindex : (int)if_nametoindex(NETWORK_BRIDGE);
+        return index > 0 ? add_interface(c, index) : 0;
+}
+
 static int run(Capture *c) {
         c->filled = pcapng_section(c->output, "debmarshal");
-        int r = flush(c);
+        int r = add_first_interface(c);
+        if (r == 0)
+                r = flush(c);
         while (r >= 0 && wait_for_frames()) {
                 do
                         r = take_frame(c);
