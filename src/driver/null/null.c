@@ -16,7 +16,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -41,7 +40,7 @@ typedef struct Answer {
         GuestAnswer answer;
         void *userdata;
         int fd;
-        TAILQ_ENTRY(Answer) entry;
+        struct Answer *next;
 } Answer;
 
 typedef struct NullGuest {
@@ -56,7 +55,7 @@ typedef struct NullGuest {
         sd_event_source *later;
         EndReason end_reason;
         bool end_pending, pause_pending, paused;
-        TAILQ_HEAD(, Answer) answers;
+        Answer *answers; /* in no order */
 } NullGuest;
 
 static NullGuest *null_guest(Guest *g) {
@@ -87,10 +86,10 @@ static uint64_t wanted_usec(const NullGuest *n, const char *key) {
 static void finish(NullGuest *n);
 
 static void give_answer(NullGuest *n, const Error *e) {
-        Answer *a = TAILQ_FIRST(&n->answers);
+        Answer *a = n->answers;
         Answer copy = *a;
 
-        TAILQ_REMOVE(&n->answers, a, entry);
+        n->answers = a->next;
         free(a);
         if (e)
                 fd_drop(&copy.fd);
@@ -98,7 +97,7 @@ static void give_answer(NullGuest *n, const Error *e) {
 }
 
 static void give_answers(NullGuest *n, const Error *e) {
-        while (!TAILQ_EMPTY(&n->answers))
+        while (n->answers)
                 give_answer(n, e);
 }
 
@@ -114,12 +113,12 @@ static int on_later(UNUSED sd_event_source *s, void *userdata) {
                         finish(n);
                 return 0;
         }
-        if (n->pause_pending || !TAILQ_EMPTY(&n->answers))
+        if (n->pause_pending || n->answers)
                 (void)do_later(n);
         if (n->pause_pending) {
                 n->pause_pending = false;
                 events->paused(&n->guest, n->paused);
-        } else if (!TAILQ_EMPTY(&n->answers))
+        } else if (n->answers)
                 give_answer(n, NULL);
         else if (n->end_pending) {
                 n->end_pending = false;
@@ -440,8 +439,8 @@ static int answer_later(NullGuest *n, int fd, GuestAnswer answer, void *userdata
                 fd_drop(&fd);
                 return error_set_errno(e, r, "Failed to ask the null guest");
         }
-        *a = (Answer){ .answer = answer, .userdata = userdata, .fd = fd };
-        TAILQ_INSERT_TAIL(&n->answers, a, entry);
+        *a = (Answer){ .answer = answer, .userdata = userdata, .fd = fd, .next = n->answers };
+        n->answers = a;
         return 0;
 }
 
@@ -553,7 +552,6 @@ static int null_new(Guest **ret) {
         n->process = PROCESS_INIT;
         spawn_init(&n->spawn);
         guest_files_init(&n->guest.files);
-        TAILQ_INIT(&n->answers);
         *ret = &n->guest;
         return 0;
 }

@@ -68,7 +68,7 @@ static int ask(Guest *g, const char *command, GuestAnswer answer, void *userdata
         QemuRequest *request = NULL;
 
         int r = request_new(qemu_guest(g), answer, userdata, &request, e);
-        if (r < 0)
+        if (!request)
                 return r;
         r = qmp_send(request->guest->qmp, command, NULL, -1, on_answer, request, e);
         if (r < 0)
@@ -172,12 +172,12 @@ static void was_reset(QemuGuest *q) {
 
 int qemu_reset(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
         QemuGuest *q = qemu_guest(g);
-        QemuRequest *request;
+        QemuRequest *request = NULL;
 
         if (q->reset)
                 return error_set(e, ERROR_BUSY, "Domain %s is being reset", g->domain->name);
         int r = request_new(q, answer, userdata, &request, e);
-        if (r < 0)
+        if (!request)
                 return r;
         r = sd_event_add_time_relative(g->host->event, &request->deadline, CLOCK_MONOTONIC, QMP_DEADLINE_USEC, 0,
                                        on_reset_deadline, request);
@@ -256,11 +256,11 @@ static int add_screenshot_file(QemuRequest *request, Error *e) {
 
 int qemu_screenshot(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
         QemuGuest *q = qemu_guest(g);
-        QemuRequest *request;
+        QemuRequest *request = NULL;
         char path[32];
 
         int r = request_new(q, answer, userdata, &request, e);
-        if (r < 0)
+        if (!request)
                 return r;
         request->set = QEMU_SET_REQUESTS + q->n_requests % 1000000;
         r = add_screenshot_file(request, e);
@@ -280,12 +280,12 @@ int qemu_screenshot(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
 int qemu_open_vnc(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
         QemuGuest *q = qemu_guest(g);
         AUTO(fd_drop) int theirs = -1;
-        QemuRequest *request;
+        QemuRequest *request = NULL;
         char name[24];
         int pair[2];
 
         int r = request_new(q, answer, userdata, &request, e);
-        if (r < 0)
+        if (!request)
                 return r;
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
                 r = error_set_errno(e, errno, "Failed to make a socket for the screen of domain %s", g->domain->name);
@@ -308,10 +308,10 @@ int qemu_open_vnc(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
  * port at a time; a second one waits in the socket's queue until the first has gone. */
 int qemu_open_agent(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
         QemuGuest *q = qemu_guest(g);
-        QemuRequest *request;
+        QemuRequest *request = NULL;
 
         int r = request_new(q, answer, userdata, &request, e);
-        if (r < 0)
+        if (!request)
                 return r;
         r = unix_connect(g->dir_fd, AGENT_SOCKET, &request->fd);
         if (r >= 0)

@@ -57,7 +57,7 @@ struct Qmp {
         const QmpEvents *events;
         void *userdata;
         uint64_t deadline_usec, last_id;
-        TAILQ_HEAD(, Command) commands;
+        TAILQ_HEAD(CommandList, Command) commands;
         Command *unsent; /* the first that is not wholly written; NULL: all are */
         size_t n_commands;
         bool busy, dead; /* inside a turn of the loop; freed in it */
@@ -179,13 +179,20 @@ static int turn_ends(Qmp *q) {
         return 0;
 }
 
-/* The deadlines are in the list's order. */
-static int arm_timer(Qmp *q) {
+/* The first command that somebody waits for, and whose deadline is no later than that. NULL: none. */
+static Command *first_waiting(Qmp *q, uint64_t usec) {
         Command *c;
 
         TAILQ_FOREACH (c, &q->commands, entry)
-                if (c->reply)
-                        break;
+                if (c->reply && c->deadline_usec <= usec)
+                        return c;
+        return NULL;
+}
+
+/* The deadlines are in the list's order. */
+static int arm_timer(Qmp *q) {
+        Command *c = first_waiting(q, UINT64_MAX);
+
         if (!q->timer)
                 return 0;
         if (!c)
@@ -202,13 +209,8 @@ static int on_timer(UNUSED sd_event_source *s, UNUSED uint64_t usec, void *userd
 
         turn_begins(q);
         error_set(&e, ERROR_HYPERVISOR_FAILED, "The emulator does not answer");
-        do {
-                TAILQ_FOREACH (c, &q->commands, entry)
-                        if (c->reply && c->deadline_usec <= now)
-                                break;
-                if (c)
-                        command_answer(c, NULL, &e);
-        } while (c);
+        while ((c = first_waiting(q, now)))
+                command_answer(c, NULL, &e);
         arm_timer(q);
         return turn_ends(q);
 }
@@ -331,14 +333,20 @@ static void greeted(Qmp *q) {
         }
 }
 
-static void answered(Qmp *q, QmpMessage *m) {
-        AUTO(error_clear) Error e = ERROR_INIT;
-        AUTO(string_drop) char *shown = NULL;
+static Command *find_written(Qmp *q, uint64_t id) {
         Command *c;
 
         TAILQ_FOREACH (c, &q->commands, entry)
-                if (c->id == m->id && c->written == c->length)
-                        break;
+                if (c->id == id && c->written == c->length)
+                        return c;
+        return NULL;
+}
+
+static void answered(Qmp *q, QmpMessage *m) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+        AUTO(string_drop) char *shown = NULL;
+        Command *c = find_written(q, m->id);
+
         if (!c) {
                 broken(q, "it answers what nobody asked");
                 return;

@@ -58,8 +58,8 @@ void words_drain(Words *w) {
 
 char *words_last_lines(const Words *w) {
         AUTO(string_list_free) StringList lines = NULL;
-        const char *starts[LINES_SHOWN];
-        size_t lengths[LINES_SHOWN], n = 0;
+        const char *starts[LINES_SHOWN] = { NULL };
+        size_t lengths[LINES_SHOWN] = { 0 }, n = 0;
         const char *end = w->text + w->length;
 
         while (end > w->text && n < LINES_SHOWN) {
