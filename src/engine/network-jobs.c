@@ -88,8 +88,24 @@ static int removal_deferred(UNUSED sd_event_source *s, void *userdata) {
         return 0;
 }
 
+/* After a restart, and where taking it over has failed, the keeper may live without being watched. */
+static int watch_keeper(Engine *e, Network *n, Error *error) {
+        int pidfd;
+
+        if (n->process.pidfd >= 0 || n->keeper.pid == 0)
+                return 0;
+        int r = process_open(&n->keeper, &pidfd);
+        if (r >= 0)
+                r = process_watch(&n->process, e->event, &n->keeper, pidfd, network_keeper_ended, e);
+        if (r < 0 && r != -ESRCH)
+                return error_set_errno(error, r, "Failed to find the keeper of network %s", n->name);
+        return 0;
+}
+
 int network_begin_removal(Engine *e, Network *n, EngineDone done, void *userdata, Error *error) {
-        int r = job_new(e, n, done, userdata, error);
+        int r = watch_keeper(e, n, error);
+        if (r >= 0)
+                r = job_new(e, n, done, userdata, error);
         if (r < 0)
                 return r;
 

@@ -1,10 +1,13 @@
 /* What a starting daemon makes of what a former one left: adopt what runs, finish what was going, undo what was half
  * made, and remove what nobody records.
  *
- *   recorded network   creating, destroying: kill its keeper if it lives, then unrecord     up: adopt, or failed when
- * its keeper is dead     failed: stays recorded domain    creating: stop, keep nothing     destroying: stop, keep its
- * end     running, paused: adopt, or ended as "lost" not recorded       a directory of a domain, a log of an ended
- * domain: removed. (A process is never unrecorded: core/spawn.h.) */
+ * - A network that was being created or destroyed: its keeper is killed if it lives, then the record goes.
+ * - A network that was up: adopted, or failed when its keeper is dead. One that has failed stays recorded.
+ * - A domain that was being created: stopped, nothing of it is kept. Being destroyed: stopped, its end is kept.
+ * - A domain that was running or paused: adopted, or ended as "lost".
+ * - A directory of a domain or a log of an ended one that nothing records: removed (tidy.c).
+ *
+ * A process is never unrecorded: core/spawn.h. */
 #include "engine/internal.h"
 
 #include <errno.h>
@@ -17,18 +20,7 @@
 
 /* ---- networks ---- */
 
-static int watch_keeper(Engine *e, Network *n) {
-        int pidfd;
-        int r = n->keeper.pid ? process_open(&n->keeper, &pidfd) : -ESRCH;
-
-        return r < 0 ? r : process_watch(&n->process, e->event, &n->keeper, pidfd, network_keeper_ended, e);
-}
-
 static int remove_network(Engine *e, Network *n, Error *error) {
-        int r = watch_keeper(e, n);
-        if (r < 0 && r != -ESRCH)
-                return error_set_errno(error, r, "Failed to find the keeper of network %s", n->name);
-
         log_write(LOG_NOTICE, LOG_FIELDS(.network = n->name), "Network %s was %s when the daemon ended: removing it",
                   n->name, network_state_name(n->state));
         if (n->state != NETWORK_DESTROYING)
@@ -88,9 +80,24 @@ static int adopt_domain(Engine *e, Domain *d, Error *error) {
         return r;
 }
 
-static void reconcile_domain(Engine *e, Domain *d) {
+/* What cannot be taken over must not live on unrecorded. */
+static int kill_lost(Engine *e, const Domain *d, Error *error) {
+        int pidfd;
+        int r = process_open(&d->process, &pidfd);
+
+        if (r >= 0)
+                process_abandon(e->event, pidfd);
+        else if (r != -ESRCH)
+                return error_set_errno(error, r, "Failed to find the process of domain %s", d->name);
+        return 0;
+}
+
+static int reconcile_domain(Engine *e, Domain *d, Error *failure) {
         AUTO(error_clear) Error error = ERROR_INIT;
         int r = d->process.pid ? adopt_domain(e, d, &error) : 0;
+
+        if (r < 0 && kill_lost(e, d, failure) < 0)
+                return -EIO;
 
         if (d->state == DOMAIN_CREATING) {
                 log_write(LOG_NOTICE, LOG_FIELDS(.domain = d->name),
@@ -100,6 +107,7 @@ static void reconcile_domain(Engine *e, Domain *d) {
                 domain_end(e, d, d->end_reason, d->end_message);
         else if (r < 0 || !d->guest)
                 domain_end(e, d, END_LOST, r < 0 ? error_text(&error) : "it had no process");
+        return 0;
 }
 
 int reconcile(Engine *e, Error *error) {
@@ -110,7 +118,9 @@ int reconcile(Engine *e, Error *error) {
                 return r;
         for (d = TAILQ_FIRST(&e->registry.domains); d; d = next) {
                 next = TAILQ_NEXT(d, entry);
-                reconcile_domain(e, d);
+                r = reconcile_domain(e, d, error);
+                if (r < 0)
+                        return r;
         }
         tidy(e);
         ended_expire(e);
