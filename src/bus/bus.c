@@ -14,6 +14,7 @@
 #include "bus/internal.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,9 @@
 #define AUTH_USEC   (10 * USEC_PER_SEC)
 #define QUEUE_CHOKE 16
 #define QUEUE_MAX   512
+/* The largest sensible message, a network of HOSTS_PER_NETWORK_MAX hosts, is a tenth of it. */
+#define MESSAGE_MAX   (4 * 1024 * 1024)
+#define SOCKET_BUFFER (128 * 1024) /* the kernel doubles it */
 
 /* sd-bus reads its first 256 bytes at once; no message is shorter than 16. */
 #define FIRST_MESSAGES_MAX 16
@@ -117,17 +121,68 @@ int face_add_objects(Face *f) {
 
 /* ---- driving a peer ---------------------------------------------------------------------------------------------- */
 
+/* sd-bus takes messages of up to 128 MiB, and holds what has come of one for as long as its peer likes. How much that
+ * is it does not say, but the C library knows what is mapped for large blocks (main.c fixes the size from which on a
+ * block is one), and while sd-bus goes a step nobody else allocates. So f->unfinished is what the message that is being
+ * read occupies: known as soon as its header is, since the buffer is made then. */
+static size_t mapped_bytes(void) {
+        return mallinfo2().hblkhd;
+}
+
+static bool peer_measure(Face *f) {
+        static LogLimit limit;
+        size_t mapped = mapped_bytes();
+
+        if (mapped > f->mapped_before)
+                f->unfinished += mapped - f->mapped_before;
+        f->mapped_before = mapped;
+        if (f->unfinished <= MESSAGE_MAX || f->doomed)
+                return !f->doomed;
+        f->doomed = true;
+        log_limited(&limit, LOG_INFO, LOG_FIELDS(.uid = &f->uid),
+                    "A client of uid %u sends a message of more than %d bytes: dropped", (unsigned)f->uid, MESSAGE_MAX);
+        return false;
+}
+
+/* Called with each message before anybody else: it is whole. Not 0: nobody else gets it. */
+static int peer_on_message(UNUSED sd_bus_message *m, void *userdata, UNUSED sd_bus_error *e) {
+        Face *f = userdata;
+
+        if (!peer_measure(f))
+                return 1;
+        f->unfinished = 0;
+        f->has_message = true; /* what is mapped from here on is for the answer */
+        return 0;
+}
+
+/* When sd-bus is let go on with a connection that is over, it closes the descriptor, under the event source that
+ * watches it. A child that has just been forked still holds a copy, and then the kernel goes on telling of a source
+ * that is no more: face_free() must come first. */
+static bool peer_is_open(const Face *f) {
+        return !f->doomed && sd_bus_is_open(f->connection) > 0;
+}
+
+/* To be called on open ones only. */
+static int peer_step(Face *f) {
+        f->has_message = false;
+        f->mapped_before = mapped_bytes();
+        int r = sd_bus_process(f->connection, NULL);
+        if (!f->has_message)
+                peer_measure(f);
+        return r;
+}
+
 /* One message per turn of the loop, so that peers take turns. But what a peer sent together with the last line of its
  * authentication was read with it, and no event will ever tell of that: the turn in which it becomes ready takes all of
  * those few. */
 static int peer_turn(Face *f) {
         bool was_ready = sd_bus_is_ready(f->connection) > 0;
-        int r = sd_bus_process(f->connection, NULL);
+        int r = peer_step(f);
 
         if (was_ready || sd_bus_is_ready(f->connection) <= 0)
                 return r;
-        for (unsigned i = 0; i < FIRST_MESSAGES_MAX && r > 0 && !f->doomed; i++)
-                r = sd_bus_process(f->connection, NULL);
+        for (unsigned i = 0; i < FIRST_MESSAGES_MAX && r > 0 && peer_is_open(f); i++)
+                r = peer_step(f);
         return r;
 }
 
@@ -139,7 +194,7 @@ static void peer_process(Face *f) {
                             "A client of uid %u has not authenticated in time: dropped", (unsigned)f->uid);
                 f->doomed = true;
         }
-        if (f->doomed || peer_turn(f) < 0 || sd_bus_is_open(f->connection) <= 0)
+        if (!peer_is_open(f) || peer_turn(f) < 0 || !peer_is_open(f))
                 face_free(f);
 }
 
@@ -220,7 +275,8 @@ static int peer_connect(Face *f, int *fd) {
             (r = sd_bus_set_anonymous(f->connection, false)) < 0 ||
             (r = sd_bus_negotiate_fds(f->connection, true)) < 0 ||
             (r = sd_bus_negotiate_creds(f->connection, true, SD_BUS_CREDS_EUID)) < 0 ||
-            (r = sd_bus_set_description(f->connection, "peer")) < 0 || (r = face_add_objects(f)) < 0 ||
+            (r = sd_bus_set_description(f->connection, "peer")) < 0 ||
+            (r = sd_bus_add_filter(f->connection, NULL, peer_on_message, f)) < 0 || (r = face_add_objects(f)) < 0 ||
             (r = peer_bus_add(f)) < 0)
                 return r;
         return sd_bus_start(f->connection);
@@ -232,6 +288,9 @@ static int peer_watch(Face *f) {
         int fd = sd_bus_get_fd(f->connection);
         if (fd < 0)
                 return fd;
+        /* sd-bus has asked for 8 MiB of the kernel's memory, and gets it where we are root. */
+        if (setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){ SOCKET_BUFFER }, sizeof(int)) < 0)
+                return -errno;
 
         int r = sd_event_add_io(event, &f->io, fd, EPOLLIN, peer_on_io, f);
         if (r >= 0)

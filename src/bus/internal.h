@@ -52,8 +52,10 @@ struct Face {
         uid_t uid;
         Owner *owner; /* charged with the connection; NULL for the system bus */
         sd_event_source *io, *timer;
-        uint64_t auth_deadline; /* monotonic */
-        bool doomed;            /* to be dropped in the next turn of the loop */
+        uint64_t auth_deadline;           /* monotonic */
+        size_t mapped_before, unfinished; /* see peer_step() */
+        bool has_message;                 /* of this step */
+        bool doomed;                      /* to be dropped in the next turn of the loop */
         TAILQ_ENTRY(Face) entry;
 };
 
