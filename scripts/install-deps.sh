@@ -29,8 +29,10 @@ test=(
 	python3 python3-dbus python3-gi python3-pytest
 	# guests of other kinds
 	ipxe-qemu ovmf qemu-efi-aarch64 qemu-system-arm qemu-utils
-	# what the suites look at a system with
-	busybox-static e2fsprogs iproute2 openssh-client strace tcpdump
+	# what the suites put into guests and onto disks
+	dosfstools dropbear-bin mtools
+	# what they look at a system with
+	busybox-static e2fsprogs iproute2 isc-dhcp-client openssh-client openssl strace tcpdump
 	# tests/fresh
 	mmdebstrap
 )
