@@ -258,6 +258,7 @@ static void monitor_closed(void *userdata, const Error *why) {
 
 static void confirmed(QemuGuest *q) {
         q->timer = sd_event_source_disable_unref(q->timer);
+        qmp_set_deadline(q->qmp, QMP_DEADLINE_USEC);
         qemu_set_state(q, QEMU_UP);
         q->guest.events->started(&q->guest, NULL);
 }
@@ -354,6 +355,8 @@ static int connect_monitor(QemuGuest *q, Error *e) {
                 r = qmp_new(q->guest.host->event, fd, &monitor_events, q, &q->qmp);
         if (r < 0)
                 return error_set_errno(e, r, "Failed to connect to the emulator of domain %s", q->guest.domain->name);
+        /* The start has its own deadline; many starts at once make each slow. */
+        qmp_set_deadline(q->qmp, q->guest.host->limits->start_usec);
         return 0;
 }
 

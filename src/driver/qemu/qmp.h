@@ -41,5 +41,5 @@ bool qmp_is_open(const Qmp *q);
  * QMP_COMMANDS_MAX have not been answered, ERROR_HYPERVISOR_FAILED when the connection is gone. */
 int qmp_send(Qmp *q, const char *command, json_t *arguments, int fd, QmpReply reply, void *userdata, Error *e);
 
-/* For tests: instead of QMP_DEADLINE_USEC. */
+/* For commands sent from now on, the agreement on capabilities too: instead of QMP_DEADLINE_USEC. */
 void qmp_set_deadline(Qmp *q, uint64_t usec);
