@@ -1,6 +1,6 @@
 /* Does KVM run a guest's code here? That /dev/kvm exists, and even that it makes virtual machines, does not tell: where
- * the host is itself a guest without nested virtualisation, KVM may interpret a guest's instructions one by one, so slowly
- * that a kernel never boots. So a worker runs a guest's code, which has to end in time with the right result. */
+ * the host is itself a guest without nested virtualisation, KVM may interpret a guest's instructions one by one, so
+ * slowly that a kernel never boots. So a worker runs a guest's code, which has to end in time with the right result. */
 #pragma once
 
 #include "driver/driver.h"
