@@ -9,6 +9,7 @@ import ctypes
 import json
 import os
 import re
+import socket
 import subprocess
 import tempfile
 import time
@@ -144,6 +145,21 @@ class Client:
         rows = self.call(names.ROOT_PATH, names.MANAGER, "ListEndedDomains")
         return {int(row[0]): str(row[3]) for row in rows}
 
+    def ended_log(self, name):
+        """What is kept of the newest domain of that name: (reason, log)."""
+        answer = self.call(names.ROOT_PATH, names.MANAGER, "GetEndedDomain", "s", name)
+        with os.fdopen(answer[4].take(), "rb") as log:
+            return str(answer[1]), log.read()
+
+    def say(self, name, line):
+        """Send a line to a null guest, which gives it back; returns when it has."""
+        with socket.socket(fileno=self.domain(name, "OpenConsole").take()) as console:
+            console.settimeout(DEADLINE)
+            console.sendall(line)
+            seen = b""
+            while line not in seen:
+                seen += console.recv(4096) or b"(end)"
+
     def usage(self):
         rows = self.call(names.ROOT_PATH, names.MANAGER, "GetUsage")
         return {int(uid): {str(k): int(v) for k, v in held.items() if v and k != "connections"} for uid, held in rows}
@@ -163,7 +179,7 @@ class Rig:
         self.tool = build_tool(directory)
         # Room for the endings of all points, whose records and logs are then looked at.
         config = {"jail_uid_base": 0x60000000 + os.getpid() % 0x10000 * 0x400, "jail_uid_count": 0x400,
-                  "start_timeout": "5s", "max_ended": 4}
+                  "max_ended": 4}
         self.daemon = Daemon(build, directory, config=config)
         self.base = directory
         self.disk = user.disk(f"sweep-{os.getpid()}.img")
@@ -219,20 +235,35 @@ class Rig:
                 return wrong
             time.sleep(0.005)
 
-    def mine(self):
-        """What exists beside the bystanders, once nothing is on its way: ({network: state}, {domain: state})."""
+    def mine(self, half_gone):
+        """What exists beside the bystanders, once nothing is on its way: ({network: state}, {domain: state}). half_gone:
+        something may have been left as "destroying"."""
+        settled = ("up", "running", "paused", "destroying" if half_gone else "up")
         networks, domains = {}, {}
 
         def unsettled():
             nonlocal networks, domains
             networks, domains = self.client.objects()
-            return [f"{n} is {s}" for n, s in [*networks.items(), *domains.items()]
-                    if s not in ("up", "running", "paused")]
+            return [s for s in [*networks.values(), *domains.values()] if s not in settled]
 
-        wrong = self.wait_until(unsettled)
+        self.wait_until(unsettled)
         assert networks.pop(self.net, None) == "up", f"the bystander {self.net} is lost"
         assert domains.pop(self.dom, None) == "paused", f"the bystander {self.dom} is lost"
-        return networks, domains, wrong
+        return networks, domains
+
+    def remove(self, destroy, name):
+        """Also what is on its way already, because nobody waited for the answer."""
+        def refused():
+            try:
+                destroy(name)
+            except Refused as error:
+                if "NotFound" not in str(error):
+                    return error
+            return None
+
+        error = self.wait_until(refused)
+        if error:
+            raise error
 
     def check_network(self, name):
         """It is whole: its keeper holds it, a socket can be had in it."""
@@ -276,9 +307,10 @@ def operations():
     def create_domain(hypervisor):
         return lambda rig, _: rig.client.create_domain(rig.net, hypervisor, rig.disk)
 
-    def with_console(rig, _):
-        """A guest that has said something."""
+    def talking_domain(rig, _):
         name = rig.client.create_domain(rig.net, "null", rig.disk)
+        rig.client.domain(name, "Resume")
+        rig.client.say(name, WORDS)
         return name
 
     nothing = lambda rig, _: None  # noqa: E731
@@ -286,7 +318,7 @@ def operations():
         Operation("createNetwork", True, nothing, create_network),
         Operation("destroyNetwork", False, create_network, destroy_network),
         Operation("createDomain null", True, nothing, create_domain("null")),
-        Operation("destroyDomain null", False, with_console, destroy_domain),
+        Operation("destroyDomain null", False, talking_domain, destroy_domain),
         Operation("createDomain qemu", True, nothing, create_domain("qemu")),
         Operation("destroyDomain qemu", False, create_domain("qemu"), destroy_domain),
     ]
@@ -296,63 +328,72 @@ class Failure(AssertionError):
     pass
 
 
+WORDS = b"last words\n"
+
+
 class Point:
     """One run of an operation under the tracer, and what became of it."""
 
     def __init__(self, rig, operation, mode, number):
         self.rig = rig
         self.operation = operation
+        self.mode = mode
         self.name = operation.set_up(rig, None)
-        self.domain_ids = self._ids()
+        self.done = False
         self.error = None
         tracer = Tracer(rig.tool, rig.daemon.pid, mode, number)
         try:
-            self.name = operation.run(rig, self.name) or self.name
+            self.name = operation.run(rig, self.name)
             self.done = True
             rig.client.ping()  # until the daemon has nothing more to do for it
         except (Refused, Disconnected) as error:
-            self.done = getattr(self, "done", False)
             self.error = error
         self.hit = tracer.finish()
 
-    def _ids(self):
-        if self.operation.creates or "Domain" not in self.operation.title:
-            return []
-        return [json.loads(str(self.rig.client.domain(self.name, "Describe")))["id"]]
-
     def judge(self):
         """After the restart, or at once when the daemon lives: whole or not there, and removable. Gives complaints."""
-        rig, complaints = self.rig, []
-        networks, domains, wrong = rig.mine()
-        complaints += wrong
-        found = [*networks, *domains]
-        if self.done and self.operation.creates and self.name not in found:
-            complaints.append(f"{self.name} was created, and is lost")
-        if self.done and not self.operation.creates and self.name in found:
-            complaints.append(f"{self.name} was destroyed, and is back")
+        rig, creates, complaints = self.rig, self.operation.creates, []
+        networks, domains = rig.mine(self.mode == "fail" and bool(self.error))
+        found = {**networks, **domains}
+        if self.done and creates and found.get(self.name) not in ("up", "paused"):
+            complaints.append(f"{self.name} was created, and is not there: {found}")
+        if self.done and not creates and self.name in found:
+            complaints.append(f"{self.name} was destroyed, and is back: {found}")
         if len(found) > 1:
             complaints.append(f"too much is here: {found}")
-        if rig.recorded() != set(found):
-            rig.wait_until(lambda: rig.recorded() != set(found))
-            if rig.recorded() != set(found):
-                complaints.append(f"recorded is {rig.recorded()}, listed is {found}")
+        unrecorded = rig.wait_until(lambda: rig.recorded() ^ set(found))
+        if unrecorded:
+            complaints.append(f"not both recorded and listed: {unrecorded}")
         complaints += self._use(networks, domains)
-        missing = [i for i in self.domain_ids if i not in rig.client.ended()]
-        if missing:
-            complaints.append("nothing is kept of the domain that was destroyed")
+        if "destroyDomain" in self.operation.title:
+            complaints += self._check_end()
         return complaints + rig.wait_until(rig.difference)
 
     def _use(self, networks, domains):
+        """Objects of which a destruction that failed has left a record can only be destroyed once more."""
+        rig = self.rig
         try:
-            for name in domains:
-                self.rig.check_domain(name)
-                self.rig.client.destroy_domain(name)
-            for name in networks:
-                self.rig.check_network(name)
-                self.rig.client.destroy_network(name)
+            for name, state in domains.items():
+                if state != "destroying":
+                    rig.check_domain(name)
+                rig.remove(rig.client.destroy_domain, name)
+            for name, state in networks.items():
+                if state != "destroying":
+                    rig.check_network(name)
+                rig.remove(rig.client.destroy_network, name)
         except (Refused, Disconnected, ProcessLookupError, FileNotFoundError) as error:
             return [f"what is there cannot be used or removed: {error!r}"]
         return []
+
+    def _check_end(self):
+        try:
+            reason, log = self.rig.client.ended_log(self.name)
+        except Refused as error:
+            return [f"its end is not kept: {error}"]
+        complaints = [] if reason == "destroyed" else [f"its end is kept as {reason}"]
+        if "null" in self.operation.title and WORDS not in log:
+            complaints.append(f"its last words are lost: {log}")
+        return complaints
 
 
 def in_child(function):

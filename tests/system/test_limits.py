@@ -25,6 +25,7 @@ def config():
         "max_connections": 4,
         "max_ended": 2,
         "keep_ended": f"{KEEP_ENDED}s",
+        "pool": "10.99.0.0/23",
     }
 
 
@@ -85,6 +86,18 @@ def test_huge_numbers(alice, create):
             create(memory=memory)
         assert info.value.name in ("QuotaExceeded", "InvalidInput")
     refused("InvalidInput", create, extra={"vcpus": 2**31 - 1})
+
+
+def test_no_addresses_left(alice, bob, root):
+    """The pool is cut to what the networks need, and is everybody's."""
+    big = [f"h{n}" for n in range(250)]
+    first = root.create_network(big)[0]
+    small = alice.create_network(["a"])[0]
+    refused("NoAvailableIPs", bob.create_network, big)
+    root.destroy_network(first)
+    bob.destroy_network(bob.create_network(big)[0])
+    alice.destroy_network(small)
+    refused("NoAvailableIPs", root.create_network, [f"h{n}" for n in range(600)])
 
 
 def test_a_failed_creation_costs_nothing(alice, network, create):

@@ -3,15 +3,17 @@
 import ipaddress
 import os
 import re
+import signal
 import socket
+import sqlite3
 import stat
 
 import pytest
 
-from caller import DOMAIN, PRIVOPS, PRIVOPS_PATH, CallError, domain_path
+from caller import DOMAIN, MANAGER, PRIVOPS, PRIVOPS_PATH, ROOT_PATH, CallError, domain_path
 from conftest import Net, destroyed, refused
 from guests import Console, read_all
-from leaks import records
+from leaks import processes_below, records
 
 # ---- createNetwork ----
 
@@ -71,7 +73,7 @@ def test_good_host_names(alice, name):
 
 
 @pytest.mark.parametrize("name", [
-    "", "-a", "-", "a.b", "a_b", "a b", " a", "a ", "a\n", "\na", "a\nb", "a\r", "a\t", "x" * 64, "x" * 100000, "é",
+    "", "-a", "-", "a.b", "a_b", "a b", " a", "a ", "a\n", "\na", "a\nb", "a\r", "a\t", "x" * 64, pytest.param("x" * 100000, id="huge"), "é",
     "a,b", "a=b", "a/b", "..", "a;b", "$(id)", "a%n", "--help", "a#", 'a"', "a\x7f", "a\x01", "\U0001f427",
 ])
 def test_bad_host_names(alice, name):
@@ -142,6 +144,16 @@ def test_domain_lives_and_dies(alice, bob, hypervisor, network, create):
     alice.destroy_domain(name, hypervisor)
     assert alice.domain_names() == ["debmarshal-1"]
     assert create() == "debmarshal-0"
+
+
+def test_best_hypervisor_that_works(alice, network, disk):
+    """Kvm where a guest runs on it, else qemu: never the one for tests."""
+    usable = [name for name, works, _ in alice.get(ROOT_PATH, MANAGER, "Hypervisors") if works]
+    name = alice.create_domain(network.name, disks=[disk], extra={"paused": True})
+    p = alice.get_all(domain_path(name), DOMAIN)
+    assert p["Hypervisor"] == ("kvm" if "kvm" in usable else "qemu")
+    assert p["Arch"] == os.uname().machine
+    alice.destroy_domain(name, p["Hypervisor"])
 
 
 def test_domain_is_recorded_with_its_owner(broker, alice, create):
@@ -344,6 +356,23 @@ def test_daemon_killed(broker, alice, bob, network, create):
     assert len(alice.domain_names()) == 2
 
 
+def test_after_a_reboot_there_is_nothing(broker, alice, root, network, create):
+    """Another boot id in the store, and none of the processes: no record is left, and nothing is in the way."""
+    create()
+    broker.daemon.stop()
+    for process in processes_below(known=broker.known()).values():
+        os.kill(process.pid, signal.SIGKILL)
+    database = sqlite3.connect(os.path.join(broker.daemon.runtime_dir, "state.db"))
+    with database:
+        database.execute("UPDATE meta SET value = 'of-another-boot' WHERE key = 'boot_id'")
+    database.close()
+    broker.daemon.start()
+    broker.served()
+    assert root.objects().keys() <= {PRIVOPS_PATH}
+    assert root.manager("ListEndedDomains") == []
+    assert alice.create_network([])[0] == network.name
+
+
 # ---- busctl ----
 
 
@@ -385,13 +414,14 @@ def test_the_daemons_own_socket(broker, alice, network):
 
 
 def test_real_guest(alice, bob, image, network):
-    """It gets its reserved address and its host's name; when it has powered itself off it is gone from the list, and its
+    """It gets its reserved address and its host's name, and knows the others by name; when it has powered itself off it is gone from the list, and its
     owner, and nobody else, can read how it ended."""
     name = alice.create_domain(network.name, memory="128M", mac=network.mac("two"), hypervisor="qemu",
-                               extra=image.extra(run="echo hello $((6 * 7)); exit 3", end="poweroff"))
+                               extra=image.extra(run="nslookup one; echo hello $((6 * 7)); exit 3", end="poweroff"))
     ended = alice.start(domain_path(name), DOMAIN, "Wait", "t", 0, timeout=120)
     with Console(alice.domain(name, "OpenConsole")) as console:
         console.expect(rf"^DM-READY two {re.escape(network.address('two'))}\b", 90)
+        console.expect(rf"^Address.*{re.escape(network.address('one'))}\b", 20)
         console.expect(r"^hello 42")
         console.expect(r"^DM-RC 3\b")
     assert ended.result(120)[0] == "poweroff"
