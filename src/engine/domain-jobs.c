@@ -146,16 +146,15 @@ void domain_drop_guest(Domain *d) {
 /* A second name for the log, so that whenever the daemon dies one of the two is recorded; where there is no room for
  * one, its only name. */
 static void keep_log(Engine *e, const Domain *d) {
-        char log_name[32];
-        AUTO(fd_drop) int dir_fd = openat(e->driver_host.domains_fd, d->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int domains = e->driver_host.domains_fd;
+        char path[OBJECT_NAME_MAX + sizeof "/" CONSOLE_LOG], log_name[32];
 
-        if (dir_fd < 0)
-                return;
+        snprintf(path, sizeof path, "%s/" CONSOLE_LOG, d->name);
         ended_log_name(d->id, log_name);
         /* EEXIST: the record could not be replaced the last time. */
-        if (linkat(dir_fd, CONSOLE_LOG, e->ended_fd, log_name, 0) >= 0 || errno == EEXIST || errno == ENOENT)
+        if (linkat(domains, path, e->ended_fd, log_name, 0) >= 0 || errno == EEXIST || errno == ENOENT)
                 return;
-        if (renameat(dir_fd, CONSOLE_LOG, e->ended_fd, log_name) < 0)
+        if (renameat(domains, path, e->ended_fd, log_name) < 0)
                 log_domain(LOG_WARNING, d, "Failed to keep the console log of domain %s: %s, ignoring", d->name,
                            strerror(errno));
 }
