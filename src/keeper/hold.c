@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,28 +56,32 @@ static int build_network(const KeeperPlan *p, const char **ret_step) {
         return netlink_commit(nl, ret_step);
 }
 
-/* All up to the running server. words: why not. */
+/* All up to the running server, which loads while the network is built. words: why not. */
 static int set_up(KeeperPlan *plan, Server *server, char words[SERVER_WORDS_MAX]) {
         const char *step = "read the plan";
         int r = read_plan(KEEPER_FD_PLAN, plan);
-        if (r >= 0)
-                r = build_network(plan, &step);
         if (r >= 0) {
                 step = "give up capabilities";
                 r = capabilities_keep(1ULL << CAP_NET_ADMIN | 1ULL << CAP_NET_RAW | 1ULL << CAP_NET_BIND_SERVICE);
         }
+        if (r >= 0) {
+                step = "start the server";
+                server->program = plan->dnsmasq;
+                server->config_fd = KEEPER_FD_CONFIG;
+                r = server_launch(server);
+        }
+        if (r >= 0)
+                r = build_network(plan, &step);
         if (r < 0) {
                 snprintf(words, SERVER_WORDS_MAX, "cannot %s: %s", step, strerror(-r));
                 return r;
         }
-
-        *server = (Server){ .program = plan->dnsmasq, .config_fd = KEEPER_FD_CONFIG, .words_fd = -1 };
         return server_start(server, words);
 }
 
 int hold_main(int argc UNUSED, char **argv UNUSED) {
         KeeperPlan plan;
-        Server server;
+        Server server = SERVER_INIT;
         char words[SERVER_WORDS_MAX];
         int status_fd = KEEPER_FD_STATUS, plan_fd = KEEPER_FD_PLAN, program_fd = KEEPER_FD_PROGRAM;
 
@@ -84,7 +89,8 @@ int hold_main(int argc UNUSED, char **argv UNUSED) {
                 if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
                         return EXIT_FAILURE; /* not started by the daemon */
         fd_drop(&program_fd);
-        if (chdir("/") < 0)
+        /* A server that dies while it is given its configuration is no reason for us to. */
+        if (chdir("/") < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
                 return EXIT_FAILURE;
 
         if (set_up(&plan, &server, words) < 0) {

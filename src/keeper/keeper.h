@@ -17,19 +17,24 @@ int capabilities_keep(uint64_t mask);
 /* The one DHCP and DNS server of a network, kept running. */
 typedef struct Server {
         const char *program;
-        int config_fd; /* read from its beginning at each start */
+        int config_fd;
 
         /* Private. */
         pid_t launcher; /* its first process, which exits once the server answers; 0: it has exited */
         pid_t pid;      /* the server itself; 0: none */
         pid_t search_from;
+        int input_fd;         /* the launcher waits for its configuration on the other end */
         int words_fd;         /* what the launcher writes to standard error */
         uint64_t restarts[5]; /* when the latest ones were, a ring */
         unsigned n_restarts;
 } Server;
+#define SERVER_INIT ((Server){ .config_fd = -1, .input_fd = -1, .words_fd = -1 })
 
+/* Begin: it loads, and then waits for what server_start() gives it; so the network can be built meanwhile. */
+int server_launch(Server *s);
 #define SERVER_WORDS_MAX 512
-/* Start it and wait until it answers. On failure negative errno, and words holds what it said last, or our own. */
+/* Give a launched one its configuration and wait until it answers. On failure negative errno, and words holds what it
+ * said last, or our own. */
 int server_start(Server *s, char words[SERVER_WORDS_MAX]);
 /* Reap whatever ends in this PID namespace, and start the server again when it was that. Returns when it has ended too
  * often. */

@@ -2,11 +2,13 @@
  *
  *   keeper --fork, exec--> launcher --fork--> (in between) --fork--> server
  *
- * The launcher exits with 0 once the server has bound its sockets and answers: that is its readiness, which needs no
- * probing and no sleeping. When it fails it says why on standard error and exits with another status. What is in
- * between exits too, so that the server's new parent is the init: us. Its pid nobody tells us; but the numbers of a PID
- * namespace are given out in order, and which of those after the launcher's is a child of ours waitid() knows. Should
- * the one in between be slow to go, it is mistaken for the server until it is reaped; then the search is made again.
+ * The launcher reads its configuration from standard input, once it has loaded: that takes most of the time of a start,
+ * and is why the configuration comes through a pipe, when the network is built. It exits with 0 once the server has
+ * bound its sockets and answers: that is its readiness, which needs no probing and no sleeping. When it fails it says
+ * why on standard error and exits with another status. What is in between exits too, so that the server's new parent is
+ * the init: us. Its pid nobody tells us; but the numbers of a PID namespace are given out in order, and which of those
+ * after the launcher's is a child of ours waitid() knows. Should the one in between be slow to go, it is mistaken for
+ * the server until it is reaped; then the search is made again.
  *
  * The server is started again at once when it ends, but not more often than five times in a minute: then we end too,
  * and with us the namespaces; a network that answers no DHCP had better be seen to have failed. */
@@ -19,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,12 +32,12 @@
 /* How far behind the launcher's number the server's may be: 2, and some for others who fork just then. */
 #define SEARCH_RANGE 8
 
-static _Noreturn void launcher_exec(const Server *s, int words_fd) {
+static _Noreturn void launcher_exec(const Server *s, int input_fd, int words_fd) {
         static const char *const argv[] = { "dnsmasq", "--conf-file=-", NULL };
         static const char *const envp[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", NULL };
         const char *step = "set up its descriptors";
 
-        if (lseek(s->config_fd, 0, SEEK_SET) == 0 && dup2(s->config_fd, 0) == 0 && dup2(words_fd, 2) == 2) {
+        if (dup2(input_fd, 0) == 0 && dup2(words_fd, 2) == 2) {
                 step = "confine";
                 errno = -confine_files(s->program);
                 if (errno == 0) {
@@ -46,23 +49,40 @@ static _Noreturn void launcher_exec(const Server *s, int words_fd) {
         _exit(127);
 }
 
-static int launch(Server *s) {
-        int words[2];
+int server_launch(Server *s) {
+        int input[2], words[2];
+        if (pipe2(input, O_CLOEXEC) < 0)
+                return -errno;
+        AUTO(fd_drop) int input_read = input[0], input_write = input[1];
         if (pipe2(words, O_CLOEXEC | O_NONBLOCK) < 0)
                 return -errno;
-        AUTO(fd_drop) int read_fd = words[0], write_fd = words[1];
+        AUTO(fd_drop) int words_read = words[0], words_write = words[1];
 
         pid_t pid = fork();
         if (pid < 0)
                 return -errno;
         if (pid == 0)
-                launcher_exec(s, write_fd);
+                launcher_exec(s, input_read, words_write);
 
+        fd_drop(&s->input_fd);
         fd_drop(&s->words_fd);
-        s->words_fd = fd_take(&read_fd);
+        s->input_fd = fd_take(&input_write);
+        s->words_fd = fd_take(&words_read);
         s->launcher = s->search_from = pid;
         s->pid = 0;
         return 0;
+}
+
+/* A launcher that is dead already is noticed when it is reaped, not here. */
+static int feed(Server *s) {
+        off_t at = 0;
+        ssize_t n;
+        do
+                n = sendfile(s->input_fd, s->config_fd, &at, 1 << 20);
+        while (n > 0 || (n < 0 && errno == EINTR));
+        int r = n < 0 && errno != EPIPE ? -errno : 0;
+        fd_drop(&s->input_fd);
+        return r;
 }
 
 /* The first of the numbers behind the launcher's that is a live child of ours; 0: none. */
@@ -105,9 +125,9 @@ static bool server_reaped(Server *s, pid_t pid, int status) {
 }
 
 int server_start(Server *s, char words[SERVER_WORDS_MAX]) {
-        int r = launch(s);
+        int r = feed(s);
         if (r < 0) {
-                snprintf(words, SERVER_WORDS_MAX, "cannot start %s: %s", s->program, strerror(-r));
+                snprintf(words, SERVER_WORDS_MAX, "cannot configure %s: %s", s->program, strerror(-r));
                 return r;
         }
 
@@ -144,7 +164,7 @@ void server_supervise(Server *s) {
                 bool alive = pid > 0 && server_reaped(s, pid, status);
                 if (alive && s->launcher == 0)
                         fd_drop(&s->words_fd);
-                if (!alive && (!restart_allowed(s) || launch(s) < 0))
+                if (!alive && (!restart_allowed(s) || server_launch(s) < 0 || feed(s) < 0))
                         return;
         }
 }
