@@ -52,3 +52,60 @@ fresh_tree_run() {
 		exec chroot . sh -c "umount -l /mnt && exec \"\$@\"" - "$@"
 	' - "$@"
 }
+
+# fresh_tree_boot TREE SCRIPT: boots it, with systemd as the init of a PID namespace and other namespaces of its own, runs
+# the script (a path inside) as root once the system is up, and halts. The status is the script's; so is the output.
+fresh_tree_boot() {
+	local tree=$1 status=0
+	cat >"$tree/etc/systemd/system/fresh-tree.target" <<-UNIT
+		[Unit]
+		Requires=multi-user.target
+		Wants=fresh-tree.service
+	UNIT
+	cat >"$tree/etc/systemd/system/fresh-tree.service" <<-UNIT
+		[Unit]
+		After=multi-user.target
+		[Service]
+		Type=oneshot
+		ExecStart=/bin/bash $2
+		StandardOutput=file:/var/tmp/fresh-tree.log
+		StandardError=file:/var/tmp/fresh-tree.log
+		ExecStopPost=/bin/sh -c "exec systemctl --no-block exit \$\${EXIT_STATUS}"
+	UNIT
+	# shellcheck disable=SC2016
+	unshare --mount --pid --uts --ipc --net --cgroup --fork --kill-child bash -c '
+		set -e
+		mount --bind "$1" "$1"
+		cd "$1"
+		mount -t proc proc proc
+		mount -t sysfs sysfs sys
+		mount -t tmpfs -o mode=755 tmpfs run
+		mount -t tmpfs -o mode=755 tmpfs dev
+		mkdir dev/pts dev/shm dev/net
+		mount -t devpts -o newinstance,ptmxmode=666,mode=620,gid=5 devpts dev/pts
+		mount -t tmpfs -o mode=1777 tmpfs dev/shm
+		ln -s pts/ptmx dev/ptmx
+		ln -s /proc/self/fd dev/fd
+		while read -r name major minor; do
+			mknod -m 666 "dev/$name" c "$major" "$minor"
+		done <<-NODES
+			null 1 3
+			zero 1 5
+			full 1 7
+			random 1 8
+			urandom 1 9
+			tty 5 0
+			net/tun 10 200
+		NODES
+		mount -t tmpfs tmpfs sys/fs/cgroup
+		mkdir sys/fs/cgroup/systemd sys/fs/cgroup/unified
+		mount -t cgroup -o none,name=systemd,xattr cgroup sys/fs/cgroup/systemd ||
+			mount -t cgroup2 cgroup2 sys/fs/cgroup
+		pivot_root . mnt
+		exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot . sh -c "
+			umount -l /mnt
+			exec /lib/systemd/systemd --log-target=null --show-status=0 --unit=fresh-tree.target"
+	' - "$tree" || status=$?
+	cat "$tree/var/tmp/fresh-tree.log"
+	return "$status"
+}

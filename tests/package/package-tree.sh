@@ -37,6 +37,8 @@ user=$(fresh_tree "$base")
 trees+=("$user")
 install -m 644 "$builder"/root/debmarshal_*.deb "$user/var/tmp/"
 install -m 644 "$repository"/.cache/guests/amd64/{vmlinuz,initrd.gz} "$user/var/tmp/"
-install -m 755 "$repository/tests/package/installed.sh" "$user/var/tmp/"
-fresh_tree_run "$user" root /var/tmp/installed.sh
+install -m 755 "$repository"/tests/package/{common,install,booted,by-hand}.sh "$user/var/tmp/"
+fresh_tree_run "$user" root /var/tmp/install.sh
+fresh_tree_boot "$user" /var/tmp/booted.sh
+fresh_tree_run "$user" root /var/tmp/by-hand.sh
 echo "${0##*/}: passed${keep:+; the trees are ${trees[*]}}"

@@ -1,22 +1,8 @@
 #!/bin/bash
-# Inside a fresh tree, as root: installs the debmarshal package beside this script with apt, and has an ordinary user make and
-# remove networks and run a guest with it, on the system bus and with the command line.
-set -euo pipefail
-cd "$(dirname "$0")"
-export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
-
-fail() {
-	echo "FAILED: $*" >&2
-	[[ ! -e /run/debmarshald.log ]] || tail -n 30 /run/debmarshald.log >&2
-	exit 1
-}
-
-expect() {
-	local what=$1
-	shift
-	"$@" >/dev/null || fail "$what"
-	echo "ok: $what"
-}
+# Inside the tree, without an init, as root: the daemon started by hand on a bus started by hand, an ordinary user who makes
+# and removes networks and runs a guest, on the system bus and with the command line; and the removal of the package.
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "$0")/common.sh"
 
 # The pids of those who run a program of these names, installed or removed already.
 running() {
@@ -28,25 +14,6 @@ running() {
 	done
 }
 
-as_user() {
-	setpriv --reuid="${who-user}" --regid="${who-user}" --init-groups env -i PATH=/usr/bin:/bin HOME=/home/user "$@"
-}
-
-# Without an init there is nobody to start services, and here that is done by hand.
-printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
-chmod 755 /usr/sbin/policy-rc.d
-apt-get -qq update
-apt-get -qq -y --no-install-recommends install ./debmarshal_*.deb dbus qemu-system-x86 seabios systemd >/dev/null
-useradd --create-home user
-useradd other
-install -o user -m 644 vmlinuz initrd.gz /home/user
-
-expect 'the programs are installed' test -x /usr/sbin/debmarshald -a -x /usr/bin/debmarshal -a -x /usr/libexec/debmarshal/debmarshal-keeper
-expect 'the unit is enabled' test -e /etc/systemd/system/multi-user.target.wants/debmarshald.service
-expect 'the configuration is a conffile' grep -q /etc/debmarshal/debmarshald.conf /var/lib/dpkg/info/debmarshal.conffiles
-expect 'its D-Bus service can be activated' test -e /usr/share/dbus-1/system-services/com.googlecode.debmarshal.service
-expect 'the unit is one' systemd-analyze --man=no verify debmarshald.service
-
 mkdir -p /run/dbus
 dbus-daemon --system --fork --nopidfile
 debmarshald --scope=system >/run/debmarshald.log 2>&1 &
@@ -57,11 +24,7 @@ for _ in {1..100}; do
 	sleep 0.1
 done
 
-privops() {
-	as_user busctl --system call com.googlecode.debmarshal /com/googlecode/debmarshal/Privops com.googlecode.debmarshal.Privops "$@"
-}
-# (sssa{s(ss)}) "debmarshal-0" ...
-network=$(privops createNetwork as 2 web client | sed -n 's/^(sssa{s(ss)}) "\([^"]*\)".*/\1/p')
+network=$(privops createNetwork as 2 web client | network_name)
 expect "an ordinary user created $network on the system bus" test -n "$network"
 if who=other privops destroyNetwork s "$network" 2>/run/refusal; then
 	fail 'another user destroyed it'
@@ -71,8 +34,7 @@ expect 'she destroyed it' privops destroyNetwork s "$network"
 
 network=$(as_user debmarshal --system network create web)
 expect "she created $network by the command line" test -n "$network"
-domain=$(as_user debmarshal --system domain create --network "$network" --host web --memory 128M --hypervisor qemu \
-	--kernel /home/user/vmlinuz --initrd /home/user/initrd.gz --cmdline 'console=ttyS0 quiet dm.run=uname dm.end=poweroff')
+domain=$(start_guest "$network" 'dm.run=uname dm.end=poweroff')
 expect "she started $domain" test -n "$domain"
 reason=$(as_user timeout 120 debmarshal --system domain wait "$domain" || true)
 expect "it powered itself off: $reason" grep -q poweroff <<<"$reason"
@@ -84,7 +46,7 @@ kill "$daemon"
 wait "$daemon" || fail "the daemon ended with $?"
 echo 'ok: the daemon ended well'
 
-network=$(privops createNetwork as 0 | sed -n 's/^(sssa{s(ss)}) "\([^"]*\)".*/\1/p')
+network=$(privops createNetwork as 0 | network_name)
 expect 'the bus started it again when it was asked' test -n "$network"
 expect 'removing the package removes what it serves' apt-get -qq -y purge debmarshal
 [[ -z $(running debmarshal-keeper dnsmasq) ]] || fail 'a network is left'
