@@ -9,17 +9,19 @@ import ctypes
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import tempfile
 import time
+import traceback
 
 import dbus
 import dbus.connection
 
 import caller as names
 from daemon import Daemon
-from leaks import Process, Snapshot, become_subreaper, records
+from leaks import Process, Snapshot, become_subreaper, processes_below, records
 
 CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x20000, 0x1000, 0x4000, 0x40000
 DEADLINE = 10  # seconds until all must be well again after a point
@@ -226,9 +228,10 @@ class Rig:
         usage = self.client.usage()
         return now.left(self.baseline) + lost + ([] if usage == self.usage else [f"charges: {usage}"])
 
-    def wait_until(self, condition):
-        """condition() gives what is still wrong, "" or [] when all is well."""
-        deadline = time.monotonic() + DEADLINE
+    @staticmethod
+    def wait_until(condition, seconds=DEADLINE):
+        """condition() gives what is still wrong, nothing when all is well; what it gave last."""
+        deadline = time.monotonic() + seconds
         while True:
             wrong = condition()
             if not wrong or time.monotonic() > deadline:
@@ -397,24 +400,33 @@ class Point:
 
 
 def in_child(function):
-    """Run it in a process of its own, which hides /dev/kvm and reaps its orphans; raise what it raises, as text."""
-    with tempfile.TemporaryFile("w+") as report:
+    """Run it in a process of its own, which hides /dev/kvm and reaps its orphans; its number is returned, and what it
+    raises is raised as a Failure."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as report:
         pid = os.fork()
         if pid == 0:
             status = 1
             try:
                 become_subreaper()
                 hide_kvm()
-                function()
+                report.write(str(function()))
                 status = 0
-            except BaseException as error:  # noqa: BLE001
-                import traceback
+            except Failure as error:
+                report.write(str(error))
+            except BaseException:
                 traceback.print_exc(file=report)
-                report.write(f"{error}\n")
             finally:
+                end_children()
                 report.flush()
                 os._exit(status)
         _, status = os.waitpid(pid, 0)
+        report.seek(0)
         if status != 0:
-            report.seek(0)
             raise Failure(report.read() or f"status {status}")
+        return int(report.read())
+
+
+def end_children():
+    """What a failure left running."""
+    for process in processes_below().values():
+        os.kill(process.pid, signal.SIGKILL)
