@@ -127,6 +127,8 @@ int append_two_fds(Request *q, sd_bus_message *reply, const EngineAnswer *answer
 /* Who sent it, by the kernel or by the bus. ERROR_ACCESS_DENIED when the bus does not know him any more. */
 int caller_of(Face *f, sd_bus_message *m, Caller *ret, Error *e);
 int reply_error(sd_bus_message *m, const Error *error);
+/* What was being read when r came: a body may lie about its signature, since the bus checks neither. */
+int error_set_message(Error *e, int r, const char *what);
 
 /* Read an "as" into an array of pointers into the message, ended by NULL: the caller frees the array alone. At most max
  * strings, more are ERROR_INVALID_INPUT naming what they are. */

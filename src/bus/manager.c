@@ -155,8 +155,10 @@ static int on_get_network(sd_bus_message *m, void *userdata, UNUSED sd_bus_error
         const char *name;
 
         int r = sd_bus_message_read(m, "s", &name);
-        if (r < 0)
-                return r;
+        if (r < 0) {
+                error_set_message(&error, r, "The name");
+                return reply_error(m, &error);
+        }
         Network *n = registry_network(&f->bus->engine->registry, name);
         if (!n || !n->announced) {
                 error_set_value(&error, ERROR_NETWORK_NOT_FOUND, "network", name, "there is none of that name");
@@ -172,8 +174,10 @@ static int on_get_domain(sd_bus_message *m, void *userdata, UNUSED sd_bus_error 
         const char *name;
 
         int r = sd_bus_message_read(m, "s", &name);
-        if (r < 0)
-                return r;
+        if (r < 0) {
+                error_set_message(&error, r, "The name");
+                return reply_error(m, &error);
+        }
         Domain *d = registry_domain(&f->bus->engine->registry, name);
         if (!d || !d->announced) {
                 error_set_value(&error, ERROR_DOMAIN_NOT_FOUND, "domain", name, "there is none of that name");

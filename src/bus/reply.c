@@ -75,6 +75,12 @@ int reply_error(sd_bus_message *m, const Error *error) {
         return r < 0 ? r : 1;
 }
 
+int error_set_message(Error *e, int r, const char *what) {
+        if (r == -EBADMSG || r == -ENXIO)
+                return error_set(e, ERROR_INVALID_INPUT, "%s: the message is malformed", what);
+        return error_set_errno(e, r, "%s: the message cannot be read", what);
+}
+
 void strings_drop(char ***strings) {
         free(*strings);
         *strings = NULL;
@@ -106,7 +112,7 @@ int read_strings(sd_bus_message *m, const char *what, size_t max, char ***ret, E
         if (r >= 0)
                 r = sd_bus_message_exit_container(m);
         if (r < 0)
-                return error_set_errno(e, r, "Failed to read %s", what);
+                return error_set_message(e, r, what);
 
         list[count] = NULL;
         *ret = TAKE(list);
@@ -197,5 +203,5 @@ int read_extra(sd_bus_message *m, ExtraValue *ret, Error *e) {
                 r = read_content(m, contents, ret, e);
         if (r >= 0)
                 r = sd_bus_message_exit_container(m);
-        return r < 0 && !error_is_set(e) ? error_set_errno(e, r, "Failed to read the value of a key") : r;
+        return r < 0 && !error_is_set(e) ? error_set_message(e, r, "The value of a key") : r;
 }

@@ -149,7 +149,7 @@ int request_finish(Request *q, int r, EngineAnswer *answer) {
                 return 1;
         }
         if (!error_is_set(&q->error))
-                error_set_errno(&q->error, r, "Failed to do what was asked");
+                error_set_message(&q->error, r, "The arguments"); /* the engine gives its own reasons */
         AUTO(error_clear) Error error = ERROR_INIT;
         error_move(&error, &q->error);
         request_end(q, answer, &error);
