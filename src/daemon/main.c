@@ -168,16 +168,16 @@ static int stage_serve(Daemon *d, Error *e) {
 
 /* The last words of a start in the background were told on its caller's standard error; the next go to a file. */
 static void say_ready(Daemon *d) {
+        if (d->ready_pipe >= 0) {
+                AUTO(fd_drop)
+                int log = openat(d->runtime_fd, LOG_FILE,
+                                 O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+                background_ready(&d->ready_pipe, log);
+                if (chdir("/") < 0)
+                        log_debug("Failed to leave the working directory: %s, ignoring", strerror(errno));
+        }
         sd_notify(false, "READY=1\nSTATUS=Serving requests");
         log_info("Ready: scope %s, %s", d->options.scope == SCOPE_SYSTEM ? "system" : "session", d->runtime_path);
-        if (d->ready_pipe < 0)
-                return;
-        AUTO(fd_drop)
-        int log =
-                openat(d->runtime_fd, LOG_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
-        background_ready(&d->ready_pipe, log);
-        if (chdir("/") < 0)
-                log_debug("Failed to leave the working directory: %s, ignoring", strerror(errno));
 }
 
 static int daemon_run(Daemon *d, Error *e) {

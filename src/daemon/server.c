@@ -39,8 +39,10 @@ static void serve(Server *s, int fd) {
         static LogLimit limit;
         AUTO(error_clear) Error error = ERROR_INIT;
 
+        /* Else it has gone already, as one does that only wanted to know whether somebody serves here. */
         if (bus_add_peer(s->bus, fd, &error) < 0)
-                log_limited(&limit, LOG_INFO, LOG_FIELDS(0), "A client was turned away: %s", error_text(&error));
+                log_limited(&limit, error.id == ERROR_QUOTA_EXCEEDED ? LOG_INFO : LOG_DEBUG, LOG_FIELDS(0),
+                            "A client was turned away: %s", error_text(&error));
 }
 
 unsigned server_accept(Server *s) {
