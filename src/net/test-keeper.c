@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <net/if.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -206,6 +207,61 @@ static void test_guest_gets_its_address_and_names(void **state) {
         rig_free(&rig);
 }
 
+/* ---- DHCPv6, of which there is no small client ---- */
+
+/* A client whose DUID does not tell its MAC, as most are. Prints the address that it is offered. */
+static int solicit(const char *device) {
+        unsigned char message[] = {
+                1, 0xab, 0xcd, 0xef,                                                 /* SOLICIT */
+                0, 1,    0,    14,   0, 2, 0, 0, 0xab, 0x11, 1, 2, 3, 4, 5, 6, 7, 8, /* the client's DUID */
+                0, 3,    0,    12,   0, 0, 0, 1, 0,    0,    0, 0, 0, 0, 0, 0,       /* one address, please */
+                0, 8,    0,    2,    0, 0,                                           /* time elapsed */
+        };
+        struct sockaddr_in6 from = { .sin6_family = AF_INET6, .sin6_port = htons(546) };
+        struct sockaddr_in6 to = { .sin6_family = AF_INET6, .sin6_port = htons(547) };
+        to.sin6_scope_id = if_nametoindex(device);
+        inet_pton(AF_INET6, "ff02::1:2", &to.sin6_addr);
+
+        int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        struct timeval patience = { .tv_sec = 5 };
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+        if (bind(fd, (struct sockaddr *)&from, sizeof from) < 0 ||
+            sendto(fd, message, sizeof message, 0, (struct sockaddr *)&to, sizeof to) < 0)
+                return 1;
+
+        unsigned char answer[1024];
+        ssize_t n = recv(fd, answer, sizeof answer, 0);
+        if (n < 4 || answer[0] != 2 /* ADVERTISE */)
+                return 2;
+        for (ssize_t i = 4; i + 4 <= n; i += 4 + (answer[i + 2] << 8 | answer[i + 3])) {
+                char text[INET6_ADDRSTRLEN];
+                /* The address option is the first in that of the association. */
+                if (answer[i + 1] == 3 && i + 4 + 12 + 4 + 16 <= n && answer[i + 17] == 5) {
+                        puts(inet_ntop(AF_INET6, answer + i + 20, text, sizeof text));
+                        return 0;
+                }
+        }
+        return 3;
+}
+
+static void test_dhcp6_gives_the_reserved_address(void **state) {
+        Baseline *b = *state;
+        Rig rig;
+        rig_init(&rig, b->event, true, SOME_UID, IPV6_DHCP);
+        rig_up(&rig);
+        int self = open("/proc/self/exe", O_RDONLY); /* inherited by the shells: the user may not reach the file */
+        AUTO(string_drop)
+        char *command = string_printf(GUEST("00:16:3e:00:00:02",
+                                            "ip addr add fe80::2/64 dev g0 nodad; for i in 1 2 3; do "
+                                            "got=$(/proc/self/fd/%d --solicit g0); [ -n \"$got\" ] && break; done; "
+                                            "test \"$got\" = fd00:1:2:3::3 || exit 10"),
+                                      self);
+        assert_int_equal(shell_in(&rig, command), 0);
+        close(self);
+        rig_down(&rig);
+        rig_free(&rig);
+}
+
 static void test_stranger_gets_nothing(void **state) {
         Baseline *b = *state;
         Rig rig;
@@ -398,7 +454,9 @@ static void test_forbidding_setting_is_named(void **state UNUSED) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, baseline_setup, baseline_teardown)
 
-int main(void) {
+int main(int argc, char **argv) {
+        if (argc == 3 && strcmp(argv[1], "--solicit") == 0)
+                return solicit(argv[2]);
         if (geteuid() != 0)
                 return 77;
         const struct CMUnitTest tests[] = {
@@ -406,6 +464,7 @@ int main(void) {
                 TEST(test_processes_have_no_more_than_they_need),
                 TEST(test_owner_enters_and_nobody_else),
                 TEST(test_guest_gets_its_address_and_names),
+                TEST(test_dhcp6_gives_the_reserved_address),
                 TEST(test_stranger_gets_nothing),
                 TEST(test_server_is_started_again),
                 TEST(test_adoption),
