@@ -81,9 +81,10 @@ static int ask_for_details(int fd) {
 
 /* The socket takes nothing before it is bound: so no frame gets past the filter. */
 static int open_packets(const char *device, int *ret_fd, const char **ret_step) {
-        static char find_step[sizeof "find device " + IF_NAMESIZE];
+        static char find_step[sizeof "find device " + 4 * IF_NAMESIZE]; /* escaped: it goes to the caller's terminal */
         const char *name = device ? device : NETWORK_BRIDGE;
-        snprintf(find_step, sizeof find_step, "find device %s", name);
+        AUTO(string_drop) char *shown = string_escape(name, IF_NAMESIZE);
+        snprintf(find_step, sizeof find_step, "find device %s", string_or(shown, "?"));
 
         *ret_step = find_step;
         unsigned index = if_nametoindex(name);
