@@ -111,6 +111,14 @@ class Broker:
         self.daemon.restart(kill)
         self.served()
 
+    def revive(self):
+        """Start a daemon that has ended by itself, so that the next test has one; how it ended."""
+        status = self.daemon.wait(10) if self.daemon.process else "stopped by the test"
+        self.daemon.start()
+        self.served()
+        self.destroy_all()
+        return status
+
     def served(self):
         """The daemon is there anew."""
         for (_, peer), client in self._callers.items():
@@ -152,7 +160,9 @@ class Broker:
 
     def charged(self):
         """Who is charged for something when nothing exists but what stands."""
-        return {uid: held for uid, held in self._charges().items() if held != self._standing_charges.get(uid)}
+        more = {uid: {what: n for what, n in held.items() if n > self._standing_charges.get(uid, {}).get(what, 0)}
+                for uid, held in self._charges().items()}
+        return {uid: held for uid, held in more.items() if held}
 
     @contextlib.contextmanager
     def standing(self):
@@ -218,7 +228,9 @@ def no_leaks(request):
     it = request.getfixturevalue("broker")
     it.mark_log()
     yield
-    assert it.daemon.is_alive(), "the daemon has ended"
+    if not it.daemon.is_alive():
+        status = it.revive()
+        pytest.fail(f"the daemon has ended ({status}):\n{it.log_since_test()[-3000:]}")
     left = it.leaks.left()
     deadline = time.monotonic() + 2
     while it.charged() and time.monotonic() < deadline:
