@@ -8,8 +8,9 @@
 
 typedef int (*Emit)(sd_bus *c, const char *path);
 
-static void emit_everywhere(Bus *b, char *path, Emit emit) {
-        AUTO(string_drop) char *owned = path;
+/* Takes the path, NULL without memory. */
+static void emit_everywhere(Bus *b, char *taken, Emit emit) {
+        AUTO(string_drop) char *path = taken;
         Face *f;
 
         if (!path)

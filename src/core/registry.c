@@ -16,6 +16,8 @@
 
 #define TO(state) (1u << (state))
 
+/* UNUSED: with assertions compiled out, nobody reads these. */
+UNUSED
 static const uint8_t network_next[NETWORK_STATE_COUNT] = {
         [NETWORK_CREATING] = TO(NETWORK_UP) | TO(NETWORK_DESTROYING),
         [NETWORK_UP] = TO(NETWORK_FAILED) | TO(NETWORK_DESTROYING),
@@ -23,6 +25,7 @@ static const uint8_t network_next[NETWORK_STATE_COUNT] = {
 };
 
 /* A domain asked to start paused goes straight from CREATING to PAUSED. */
+UNUSED
 static const uint8_t domain_next[DOMAIN_STATE_COUNT] = {
         [DOMAIN_CREATING] = TO(DOMAIN_RUNNING) | TO(DOMAIN_PAUSED) | TO(DOMAIN_DESTROYING),
         [DOMAIN_RUNNING] = TO(DOMAIN_PAUSED) | TO(DOMAIN_DESTROYING),
