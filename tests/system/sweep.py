@@ -43,14 +43,6 @@ def hide_kvm():
         raise OSError(ctypes.get_errno(), "hiding /dev/kvm")
 
 
-def build_tool(directory):
-    """The tracer is one file of C; the suite does not need it installed."""
-    program = os.path.join(directory, "sweep")
-    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sweep.c")
-    subprocess.run([*os.environ.get("CC", "cc").split(), "-O1", "-o", program, source], check=True)
-    return program
-
-
 class Hit:
     """One point: the number-th system call."""
 
@@ -178,7 +170,7 @@ class Rig:
 
     def __init__(self, build, directory, user):
         self.user = user
-        self.tool = build_tool(directory)
+        self.tool = os.path.join(build, "tests", "system", "sweep")
         # Room for the endings of all points, whose records and logs are then looked at.
         config = {"jail_uid_base": 0x60000000 + os.getpid() % 0x10000 * 0x400, "jail_uid_count": 0x400,
                   "max_ended": 4}

@@ -1,0 +1,460 @@
+"""What becomes of networks and domains when something ends that should not: the daemon, a keeper, a DHCP server, an
+emulator, the host. All of it in both scopes.
+"""
+
+import array
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import termios
+import time
+
+import pytest
+
+from caller import DOMAIN, MANAGER, NETWORK, ROOT_PATH, domain_path, network_path
+from conftest import destroyed, refused
+from guests import Console, read_all
+from leaks import Process, descendants
+
+DEADLINE = 20
+
+only_null = pytest.mark.parametrize("hypervisor", ["null"])
+
+
+@pytest.fixture(scope="module", params=["system", "session"])
+def scope(request):
+    return request.param
+
+
+def wait_for(condition, timeout=DEADLINE):
+    """What condition() gives, once that is something."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"{condition} did not come true"
+        time.sleep(0.01)
+
+
+def keeper_of(network):
+    """The Process of a network of this run; None: it has none."""
+    keepers = [p for p in descendants(os.getpid()).values()
+               if p.comm.startswith("debmarshal-keep") and str(p).endswith(f" {network}")]
+    assert len(keepers) <= 1
+    return keepers[0] if keepers else None
+
+
+def server_of(network):
+    """The pid of its dnsmasq, None while there is none."""
+    keeper = keeper_of(network)
+    servers = [p.pid for p in descendants(keeper.pid).values() if p.comm == "dnsmasq" and p.state != "Z" and
+               p.parent == keeper.pid] if keeper else []
+    return servers[0] if len(servers) == 1 else None
+
+
+def end(pid):
+    """Kill it, and wait until it is gone."""
+    pidfd = os.pidfd_open(pid)
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+    def gone():
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)  # an orphan of ours, perhaps
+        try:
+            return Process(pid).state == "Z"
+        except ProcessLookupError:
+            return True
+
+    wait_for(gone)
+    os.close(pidfd)
+
+
+def describe(who, name):
+    return json.loads(who.domain(name, "Describe"))
+
+
+def end_of(who, name, timeout=DEADLINE):
+    """(reason, log) of a domain that has ended or is about to."""
+    wait_for(lambda: name not in who.domain_names(), timeout)
+    _, reason, _, _, log = who.manager("GetEndedDomain", "s", name)
+    return reason, read_all(log)
+
+
+def path_of(broker, *parts):
+    return os.path.join(broker.daemon.runtime_dir, *parts)
+
+
+@contextlib.contextmanager
+def store(broker):
+    """The store of a daemon that does not run, to be changed."""
+    connection = sqlite3.connect(path_of(broker, "state.db"))
+    try:
+        with connection:
+            yield connection
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def daemon_away(broker):
+    broker.daemon.kill()
+    try:
+        yield
+    finally:
+        broker.daemon.start()
+        broker.served()
+
+
+def waiting_bytes(path):
+    """How much is in a FIFO that nobody reads."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        count = array.array("i", [0])
+        fcntl.ioctl(fd, termios.FIONREAD, count)
+        return count[0]
+    finally:
+        os.close(fd)
+
+
+def write_console(broker, name, text):
+    fd = os.open(path_of(broker, "domains", name, "console.in"), os.O_WRONLY | os.O_NONBLOCK)
+    with os.fdopen(fd, "wb") as fifo:
+        fifo.write(text)
+
+
+def emulator_status(broker, name):
+    """What the monitor of a guest says to whoever takes the daemon's place for a moment."""
+    with socket.socket(socket.AF_UNIX) as monitor:
+        monitor.settimeout(DEADLINE)
+        directory = os.open(path_of(broker, "domains", name), os.O_PATH)
+        monitor.connect(f"/proc/self/fd/{directory}/qmp.sock")
+        os.close(directory)
+        stream = monitor.makefile("rw", encoding="utf-8")
+        stream.readline()
+        for command in ("qmp_capabilities", "query-status"):
+            stream.write(json.dumps({"execute": command}) + "\n")
+            stream.flush()
+            answer = json.loads(stream.readline())
+            while "event" in answer:
+                answer = json.loads(stream.readline())
+        return answer["return"]["status"]
+
+
+# ---- The daemon ----
+
+
+@pytest.mark.parametrize("kill", [True, False], ids=["killed", "stopped"])
+def test_adopted(broker, alice, network, create, hypervisor, kill):
+    """The same processes, the same everything, still owned; and both can be used and removed."""
+    other = alice.user.disk("other.img")
+    paused, running = create(mac=network.mac("one")), create(mac=network.mac("two"), disks=[other])
+    alice.domain(running, "Resume")
+
+    def picture():
+        domains = {name: (describe(alice, name), alice.get_all(domain_path(name), DOMAIN)) for name in (paused, running)}
+        return (domains, alice.get_all(network_path(network.name), NETWORK),
+                alice.network(network.name, "GetHosts"), keeper_of(network.name).pid, server_of(network.name))
+
+    before = picture()
+    assert before[0][paused][1]["State"] == "paused" and before[0][running][1]["State"] == "running"
+    broker.restart(kill)
+    assert picture() == before
+    wait_for(lambda: f"Domain {paused} is taken over" in broker.log_since_test() and
+             f"Domain {running} is taken over" in broker.log_since_test())
+    assert picture() == before
+
+    alice.domain(paused, "Resume")
+    alice.domain(running, "Pause")
+    os.close(alice.domain(running, "Screenshot"))
+    assert alice.get(domain_path(paused), DOMAIN, "State") == "running"
+    assert alice.get(domain_path(running), DOMAIN, "State") == "paused"
+    os.close(alice.network(network.name, "Listen", "q", 0))
+    refused("NetworkInUse", alice.destroy_network, network.name)
+    assert "MAC" in refused("InvalidInput", create, mac=network.mac("one"))
+    broker.restart(kill)
+    assert alice.get(domain_path(running), DOMAIN, "State") == "paused"
+    fresh = alice.create_network([])
+    assert fresh[0] != network.name and fresh[1] != network.gateway
+    alice.destroy_network(fresh[0])
+
+
+def test_killed_again_and_again(broker, alice, network, create, hypervisor):
+    """Also as soon as it is ready, and while it takes over."""
+    name = create()
+    before = describe(alice, name)
+    for _ in range(20):
+        broker.daemon.restart()
+    broker.served()
+    assert describe(alice, name) == before
+
+
+@only_null
+def test_console_while_the_daemon_is_away(broker, alice, create):
+    """The null guest gives back what it gets, with or without a daemon."""
+    name = create()
+    alice.domain(name, "Resume")
+    with daemon_away(broker):
+        write_console(broker, name, b"nobody listens\n")
+        wait_for(lambda: waiting_bytes(path_of(broker, "domains", name, "console.out")) >= 15)
+    with Console(alice.domain(name, "OpenConsole")) as console:
+        console.expect("^nobody listens$", 5)
+    assert "nobody listens\n" in read_all(alice.domain(name, "OpenLog"))
+
+
+def test_guest_powers_off_while_the_daemon_is_away(broker, alice, image, network):
+    """A real one: what it printed meanwhile is in its log, and its end is what it was."""
+    name = alice.create_domain(network.name, memory="96M", mac=network.mac("one"), hypervisor="qemu",
+                               extra=image.extra(run="echo waits; read line </dev/console; echo \"got $line\"", end="poweroff"))
+    with Console(alice.domain(name, "OpenConsole")) as console:
+        console.expect(r"^waits\b", 120)
+    with daemon_away(broker):
+        write_console(broker, name, b"the word\n")
+        wait_for(lambda: emulator_status(broker, name) == "shutdown", 120)
+    reason, log = end_of(alice, name)
+    assert reason == "poweroff"
+    assert "waits" in log and "got the word" in log
+
+
+def test_domain_ends_while_the_daemon_is_away(broker, alice, create, hypervisor):
+    """Its emulator is killed: the domain is lost, its network is not."""
+    name = create()
+    pid = describe(alice, name)["pid"]
+    with daemon_away(broker):
+        end(pid)
+    assert end_of(alice, name)[0] == "lost"
+
+
+def test_second_daemon(broker, alice, network):
+    """Is refused, and the first one goes on."""
+    second = subprocess.run(broker.daemon.command(), capture_output=True, text=True, timeout=DEADLINE, check=False,
+                            env={"PATH": os.environ["PATH"], "DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/nonexistent"},
+                            **(broker.daemon.user.popen_identity() if broker.daemon.user else {}))
+    assert second.returncode == 1
+    assert "Another debmarshald" in second.stderr and broker.daemon.runtime_dir in second.stderr
+    assert alice.network_names() == [network.name]
+    assert alice.get(network_path(network.name), NETWORK, "State") == "up"
+
+
+# ---- The keeper and its server ----
+
+
+def failed(who, network):
+    return who.get(network_path(network), NETWORK, "State") == "failed"
+
+
+def test_keeper_killed(alice, network, disk):
+    """Noticed at once; the network can only be destroyed."""
+    end(keeper_of(network.name).pid)
+    wait_for(lambda: failed(alice, network.name), 2)
+    assert "keeper" in alice.get(network_path(network.name), NETWORK, "Reason")
+    refused("InvalidState", alice.network, network.name, "OpenNamespaces")
+    refused("NetworkFailed", alice.create_domain, network.name, disks=[disk], hypervisor="null")
+
+
+def test_keeper_killed_while_the_daemon_is_away(broker, alice, network, create, hypervisor):
+    name = create()
+    keeper = keeper_of(network.name)
+    with daemon_away(broker):
+        end(keeper.pid)
+    assert failed(alice, network.name)
+    assert "keeper" in alice.get(network_path(network.name), NETWORK, "Reason")
+    broker.restart()
+    assert failed(alice, network.name)
+    alice.destroy_domain(name)
+
+
+def test_server_killed(broker, alice, network):
+    """It comes back by itself, with a daemon and without; not for ever."""
+    keeper = keeper_of(network.name).pid
+    servers = [wait_for(lambda: server_of(network.name))]
+
+    def kill_server():
+        end(servers[-1])
+        servers.append(wait_for(lambda: server_of(network.name) not in (None, servers[-1]) and server_of(network.name)))
+
+    kill_server()
+    with daemon_away(broker):
+        kill_server()
+    assert alice.get(network_path(network.name), NETWORK, "State") == "up"
+    for _ in range(3):
+        kill_server()
+    assert keeper_of(network.name).pid == keeper and len(set(servers)) == 6
+    end(servers[-1])
+    wait_for(lambda: failed(alice, network.name))
+
+
+# ---- The emulator ----
+
+
+def test_emulator_killed(broker, alice, create, hypervisor):
+    """At once: the reason is a crash, the log is kept, the record is gone."""
+    name = create()
+    number, pid = (describe(alice, name)[key] for key in ("id", "pid"))
+    if hypervisor == "null":
+        alice.domain(name, "Resume")
+        with Console(alice.domain(name, "OpenConsole")) as console:
+            console.send("famous last words\n")
+            console.expect("^famous last words$", 5)
+    waiting = alice.start(domain_path(name), DOMAIN, "Wait", "t", 0)
+    end(pid)
+    reason, message = waiting.result(3)
+    assert reason == "crash" and "signal 9" in message
+    reason, log = end_of(alice, name, 3)
+    assert reason == "crash"
+    assert hypervisor != "null" or log == "famous last words\n"
+    ended = {row[0]: row for row in alice.manager("ListEndedDomains")}
+    assert ended[number][1] == name and ended[number][3] == "crash"
+    broker.restart()
+    assert end_of(alice, name) == (reason, log)
+
+
+# ---- The store ----
+
+
+def test_reboot(broker, alice, network, create, hypervisor):
+    """The host has booted: nothing runs, so nothing is listed, and no record and no file of it is left."""
+    name = create()
+    processes = [describe(alice, name)["pid"], keeper_of(network.name).pid]
+    with daemon_away(broker):
+        for pid in processes:
+            end(pid)
+        with store(broker) as database:
+            database.execute("UPDATE meta SET value = 'another' WHERE key = 'boot_id'")
+    assert alice.domain_names() == [] and alice.network_names() == []
+    assert alice.manager("ListEndedDomains") == []
+    assert os.listdir(path_of(broker, "domains")) == [] and os.listdir(path_of(broker, "ended")) == []
+    again = alice.create_network([])[0]
+    assert again == "debmarshal-0"
+    alice.destroy_network(again)
+
+
+@only_null
+def test_half_made(broker, alice, network, create):
+    """Records of creations and destructions that a daemon died in, at every stage, and of a process that is another's
+    by now."""
+    name = create()
+    stranger = subprocess.Popen(["sleep", "600"])
+    try:
+        with daemon_away(broker), store(broker) as database:
+            copy_network = ("INSERT INTO network SELECT ?, uid, ?, reason, base + ?, prefix, ipv6_mode, prefix6,"
+                            " created_usec, ?, 1, 0, 0 FROM network WHERE name = ?")
+            copy_domain = ("INSERT INTO domain SELECT ?, id + ?, uid, ?, spec, end_reason, end_message, created_usec, ?,"
+                           " 1, jail_uid + ? FROM domain WHERE name = ?")
+            for number, state in enumerate(("creating", "destroying"), 70):
+                for offset, pid in enumerate((0, stranger.pid)):
+                    at = number + 10 * offset
+                    database.execute(copy_network, (f"debmarshal-{at}", state, 256 * at, pid, network.name))
+                    database.execute("INSERT INTO host SELECT ?, position, name, address, mac, address6 FROM host"
+                                     " WHERE network = ?", (f"debmarshal-{at}", network.name))
+                    database.execute(copy_domain, (f"debmarshal-{at}", at, state, pid, at, name))
+            database.execute(copy_domain, ("debmarshal-90", 90, "running", stranger.pid, 90, name))
+        wait_for(lambda: alice.domain_names() == [name])
+        wait_for(lambda: alice.network_names() == [network.name])
+        assert stranger.poll() is None
+        wait_for(lambda: not set(os.listdir(path_of(broker, "domains"))) - {name})
+        reasons = {row[1]: row[3] for row in alice.manager("ListEndedDomains")}
+        assert reasons["debmarshal-90"] == "lost"
+        assert "debmarshal-71" in reasons and "debmarshal-70" not in reasons
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+@only_null
+def test_stale_files(broker, alice, create, tmp_path):
+    """What nothing records is removed, and nothing beyond it."""
+    name = create()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("precious")
+    with daemon_away(broker):
+        deep = path_of(broker, "domains", "debmarshal-77", "deep", "er")
+        os.makedirs(deep)
+        os.symlink(outside, os.path.join(deep, "link"))
+        os.symlink(outside, path_of(broker, "domains", "debmarshal-78"))
+        os.mkfifo(path_of(broker, "domains", "debmarshal-77", "fifo"))
+        with open(path_of(broker, "ended", "987654.log"), "w", encoding="utf-8") as f:
+            f.write("nobody's")
+        if broker.daemon.user:
+            subprocess.run(["chown", "-hR", alice.user.name, path_of(broker, "domains", "debmarshal-77")], check=True)
+    assert os.listdir(path_of(broker, "domains")) == [name]
+    assert "987654.log" not in os.listdir(path_of(broker, "ended"))
+    assert (outside / "precious").read_text() == "precious"
+
+
+def start_refused(broker):
+    """What a daemon says that does not start."""
+    with pytest.raises(RuntimeError) as info:
+        broker.daemon.start()
+    return str(info.value)
+
+
+@pytest.fixture
+def stored(broker, alice, network, create):
+    """A domain, and the store as it is to be put back: the daemon is away then."""
+    name = create()
+    before = describe(alice, name)
+    broker.daemon.kill()
+    copy = path_of(broker, "..", "copy.db")
+    shutil.copy(path_of(broker, "state.db"), copy)
+    yield name
+    os.rename(copy, path_of(broker, "state.db"))
+    if broker.daemon.user:
+        os.chown(path_of(broker, "state.db"), broker.daemon.user.uid, broker.daemon.user.gid)
+    broker.daemon.start()
+    broker.served()
+    assert describe(alice, name) == before
+    assert alice.network_names() == [network.name]
+
+
+@only_null
+def test_newer_schema(broker, stored):
+    """A store of a later version is left alone, with a word about it."""
+    with store(broker) as database:
+        database.execute("PRAGMA user_version = 99")
+    assert "newer" in start_refused(broker)
+    assert os.path.isdir(path_of(broker, "domains", stored))
+
+
+@only_null
+@pytest.mark.parametrize("damage", [b"not a database at all" * 1000, b"\xff" * 3000])
+def test_damaged_store(broker, stored, damage):
+    """Is said by name, together with the way out; nothing is touched."""
+    with open(path_of(broker, "state.db"), "r+b") as f:
+        f.seek(0 if damage.startswith(b"not") else 4096)
+        f.write(damage)
+    said = start_refused(broker)
+    assert "state.db is damaged" in said and "remove the file" in said
+    assert os.path.isdir(path_of(broker, "domains", stored))
+
+
+def test_older_schema(broker, alice):
+    """A file that has had none of the steps, which is what a new one is, gets them all."""
+    broker.daemon.kill()
+    os.unlink(path_of(broker, "state.db"))
+    broker.daemon.start()
+    broker.served()
+    with store_read(broker) as database:
+        assert database.execute("PRAGMA user_version").fetchone()[0] >= 1
+    destroyed(alice.destroy_network, alice.create_network([])[0])
+    assert alice.get(ROOT_PATH, MANAGER, "Version")
+
+
+@contextlib.contextmanager
+def store_read(broker):
+    """A copy, since the daemon has locked it."""
+    copy = path_of(broker, "..", "read.db")
+    shutil.copy(path_of(broker, "state.db"), copy)
+    connection = sqlite3.connect(copy)
+    try:
+        yield connection
+    finally:
+        connection.close()
+        os.unlink(copy)
