@@ -316,7 +316,7 @@ int keeper_watch(KeeperStart *k, ProcessEnded ended, void *userdata) {
 
 int keeper_adopt(const NetHost *host, Network *n, ProcessEnded ended, void *userdata) {
         AUTO(fd_drop) int pidfd = -1;
-        uint64_t user_ns, net_ns;
+        uint64_t user_ns = 0, net_ns = 0;
         int r = process_open(&n->keeper, &pidfd);
         if (r == 0)
                 r = namespaces_read(n->keeper.pid, &user_ns, &net_ns);

@@ -44,15 +44,17 @@ void netlink_drop(Netlink **nl) {
 }
 
 int netlink_open(Netlink **ret) {
-        AUTO(netlink_drop) Netlink *nl = calloc(1, sizeof *nl);
+        Netlink *nl = calloc(1, sizeof *nl);
         if (!nl)
                 return -ENOMEM;
 
         nl->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-        if (!nl->socket || mnl_socket_bind(nl->socket, 0, MNL_SOCKET_AUTOPID) < 0)
-                return -errno;
-
-        *ret = TAKE(nl);
+        if (!nl->socket || mnl_socket_bind(nl->socket, 0, MNL_SOCKET_AUTOPID) < 0) {
+                int r = -errno;
+                netlink_close(nl);
+                return r;
+        }
+        *ret = nl;
         return 0;
 }
 

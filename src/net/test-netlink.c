@@ -75,7 +75,7 @@ static void test_bridge_in_one_batch(void **state UNUSED) {
         assert_memory_equal(request.ifr_hwaddr.sa_data, mac.octets, 6);
         close(fd);
 
-        unsigned flags;
+        unsigned flags = 0;
         assert_true(address6_flags("fd000000000000000000000000000001", &flags));
         assert_int_equal(flags & 0x40, 0); /* not tentative */
         assert_true(address6_flags("fe800000000000000000000000000001", &flags));
