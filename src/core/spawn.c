@@ -210,6 +210,9 @@ static int on_gone(sd_event_source *source UNUSED, int fd, uint32_t revents UNUS
 
         char how[CHILD_EXIT_TEXT_MAX];
         error_set(&s->error, ERROR_INTERNAL, "%s %s before it was started", s->what, child_exit_format(&exit, how));
+        /* The source before its descriptor: a child that has just been forked still holds a copy, and closed first it
+         * would go on waking the loop for a source that is no more. */
+        s->exit_source = sd_event_source_disable_unref(s->exit_source);
         fd_drop(&s->pidfd);
         spawn_finish(s);
         return 0;
