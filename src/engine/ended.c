@@ -93,9 +93,7 @@ void ended_expire(Engine *e) {
 }
 
 static EndedDomain *find_ended(Engine *e, const Caller *who, const char *name) {
-        EndedDomain *d = registry_ended(&e->registry, name, who->uid);
-
-        return !d && who->uid == 0 ? registry_ended(&e->registry, name, (uid_t)-1) : d;
+        return registry_ended(&e->registry, name, who->uid == 0 ? (uid_t)-1 : who->uid);
 }
 
 int engine_ended_domain(Engine *e, const Caller *who, const char *name, const EndedDomain **ret, int *ret_log_fd,
