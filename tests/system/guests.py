@@ -100,7 +100,7 @@ class Guest:
     def ready(self, timeout=120):
         """Booted: its host name and address are what it got. Also after it has booted again."""
         self.host, self.address = self.console.expect(r"^DM-READY (\S+) (\S+)\s", timeout).groups()
-        self.console.expect(r"^DM-SERVES\s+", 20)
+        self.console.expect(r"^DM-SERVES\r\n", 20)
         self.console.text = ""
         return self
 
@@ -112,7 +112,7 @@ class Guest:
 
     def finish(self, timeout=30):
         """(exit status, output) of the command that was begun."""
-        match = self.console.expect(rf"^DM-DID {self._count} (\d+)\r?\n", timeout)
+        match = self.console.expect(rf"DM-DID {self._count} (\d+)\r?\n", timeout)
         return int(match[1]), self.console.text[:match.start()].replace("\r", "")
 
     def try_(self, command, timeout=30):
