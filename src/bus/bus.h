@@ -22,8 +22,10 @@ Bus *bus_free(Bus *b);
 /* Serve a connection that was accepted. Takes fd, also on failure. ERROR_QUOTA_EXCEEDED past limits.connections of its
  * uid. */
 int bus_add_peer(Bus *b, int fd, Error *e);
-/* Connect to the system bus and ask for our name there; without a bus, or when it goes, try again every few seconds. */
-void bus_join_system(Bus *b);
+/* Connect to the system bus and ask for our name there; without a bus, or when it goes, try again every few seconds.
+ * settled() comes once, possibly from inside: the first attempt has ended, with the name or without it. */
+typedef void (*BusSettled)(void *userdata);
+void bus_join_system(Bus *b, BusSettled settled, void *userdata);
 
 size_t bus_peers(const Bus *b);
 /* Grows with each new peer: whether somebody was here since the last look. */

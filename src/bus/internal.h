@@ -38,6 +38,8 @@ struct Bus {
         Face *system;
         sd_event_source *retry;
         bool system_missing_told;
+        BusSettled settled; /* NULL: told already */
+        void *settled_data;
 
         /* objects.c: where the last look-up ended, since the next one is for the same or the next object. */
         Network *last_network;

@@ -18,9 +18,19 @@
 #define RETRY_USEC (5 * USEC_PER_SEC)
 #define ASK_USEC   (5 * USEC_PER_SEC) /* for what is asked of the bus itself */
 
+static void join(Bus *b);
+
 static int on_retry(UNUSED sd_event_source *s, UNUSED uint64_t usec, void *userdata) {
-        bus_join_system(userdata);
+        join(userdata);
         return 0;
+}
+
+static void settle(Bus *b) {
+        BusSettled settled = b->settled;
+
+        b->settled = NULL;
+        if (settled)
+                settled(b->settled_data);
 }
 
 static void retry_later(Bus *b) {
@@ -48,6 +58,7 @@ static void give_up(Face *f) {
         if (f->doomed)
                 return;
         f->doomed = true;
+        settle(f->bus);
         int r = sd_event_add_time_relative(f->bus->event, &f->timer, CLOCK_MONOTONIC, 0, 0, on_give_up, f);
         if (r < 0)
                 log_error("Failed to leave the system bus: %s, ignoring", strerror(-r));
@@ -78,6 +89,7 @@ static int on_name_answer(sd_bus_message *m, void *userdata, UNUSED sd_bus_error
         else {
                 log_info("Serving " BUS_NAME " on the system bus");
                 f->bus->system_missing_told = false;
+                settle(f->bus);
                 return 0;
         }
         give_up(f);
@@ -100,7 +112,7 @@ static int connect_system(Face *f) {
         return sd_bus_attach_event(f->connection, f->bus->event, SD_EVENT_PRIORITY_NORMAL);
 }
 
-void bus_join_system(Bus *b) {
+static void join(Bus *b) {
         Face *f;
         int r = face_new(b, &f);
         if (r >= 0) {
@@ -118,6 +130,13 @@ void bus_join_system(Bus *b) {
                 log_info("There is no system bus (%s): only the socket is served until there is one", strerror(-r));
         b->system_missing_told = true;
         retry_later(b);
+        settle(b);
+}
+
+void bus_join_system(Bus *b, BusSettled settled, void *userdata) {
+        b->settled = settled;
+        b->settled_data = userdata;
+        join(b);
 }
 
 void system_bus_done(Bus *b) {

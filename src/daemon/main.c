@@ -150,24 +150,10 @@ static int stage_engine(Daemon *d, Error *e) {
         return r;
 }
 
-/* Stage 5: requests may come. In the system scope everybody may connect, and is who the kernel says. */
-static int stage_serve(Daemon *d, Error *e) {
-        bool is_system = d->options.scope == SCOPE_SYSTEM;
-
-        int r = bus_new(d->event, &d->engine, &d->bus, e);
-        if (r >= 0)
-                r = server_start(&d->server, d->event, d->bus, d->runtime_fd, is_system ? 0666 : 0600, e);
-        if (r < 0)
-                return r;
-        if (is_system)
-                bus_join_system(d->bus);
-        else
-                r = idle_start(&d->idle, d->event, &d->engine, &d->server, d->config.limits.idle_usec, e);
-        return r;
-}
-
 /* The last words of a start in the background were told on its caller's standard error; the next go to a file. */
-static void say_ready(Daemon *d) {
+static void say_ready(void *userdata) {
+        Daemon *d = userdata;
+
         if (d->ready_pipe >= 0) {
                 AUTO(fd_drop)
                 int log = openat(d->runtime_fd, LOG_FILE,
@@ -180,6 +166,26 @@ static void say_ready(Daemon *d) {
         log_info("Ready: scope %s, %s", d->options.scope == SCOPE_SYSTEM ? "system" : "session", d->runtime_path);
 }
 
+/* Stage 5: requests may come. In the system scope everybody may connect, and is who the kernel says; there, ready means
+ * that the name on the system bus is ours too, or is not to be had for now. */
+static int stage_serve(Daemon *d, Error *e) {
+        bool is_system = d->options.scope == SCOPE_SYSTEM;
+
+        int r = bus_new(d->event, &d->engine, &d->bus, e);
+        if (r >= 0)
+                r = server_start(&d->server, d->event, d->bus, d->runtime_fd, is_system ? 0666 : 0600, e);
+        if (r < 0)
+                return r;
+        if (is_system) {
+                bus_join_system(d->bus, say_ready, d);
+                return 0;
+        }
+        r = idle_start(&d->idle, d->event, &d->engine, &d->server, d->config.limits.idle_usec, e);
+        if (r >= 0)
+                say_ready(d);
+        return r;
+}
+
 static int daemon_run(Daemon *d, Error *e) {
         int r;
 
@@ -187,7 +193,6 @@ static int daemon_run(Daemon *d, Error *e) {
             (r = stage_engine(d, e)) < 0 || (r = stage_serve(d, e)) < 0)
                 return r;
 
-        say_ready(d);
         r = sd_event_loop(d->event);
         sd_notify(false, "STOPPING=1");
         return r < 0 ? error_set_errno(e, r, "The event loop failed") : 0;
