@@ -115,15 +115,15 @@ static int request_reply(Request *q, const EngineAnswer *answer) {
 static void request_end(Request *q, EngineAnswer *answer, const Error *error) {
         AUTO(error_clear) Error late = ERROR_INIT;
 
-        if (q->face && !error) {
+        if (q->face && error)
+                reply_error(q->message, error);
+        else if (q->face) {
                 int r = request_reply(q, answer);
                 if (r < 0) {
                         error_set_errno(&late, r, "It was done, but the answer cannot be sent");
-                        error = &late;
+                        reply_error(q->message, &late);
                 }
         }
-        if (q->face && error)
-                reply_error(q->message, error);
         if (q->face)
                 face_check_queue(q->face);
         for (size_t i = 0; answer && i < ARRAY_LEN(answer->fds); i++)
