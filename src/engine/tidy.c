@@ -14,7 +14,7 @@
 #include "base/string-util.h"
 #include "base/time-util.h"
 
-#define FIRST_USEC (1 * USEC_PER_SEC)
+#define FIRST_USEC (100 * USEC_PER_MSEC)
 #define LAST_USEC  (60 * 60 * USEC_PER_SEC)
 
 static bool domain_directory_known(Engine *e, const char *name) {
