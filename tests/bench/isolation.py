@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 
 INSIDE = "DEBMARSHAL_BENCH_INSIDE"
 LIBVIRT = ["/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt"]
@@ -60,14 +61,54 @@ def be_init(child):
             sys.exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
+def make_group():
+    """A control group with nearly all of the processors' time, for all that is compared alike: what else runs here then
+    disturbs little. (A nice value would not: with autogroups it counts within one session only.) None: not possible here."""
+    for path, file, value in (
+        ("/sys/fs/cgroup/cpu/debmarshal-bench", "cpu.shares", "262144"),
+        ("/sys/fs/cgroup/debmarshal-bench", "cpu.weight", "10000"),
+    ):
+        try:
+            os.makedirs(path, exist_ok=True)
+            with open(f"{path}/{file}", "w") as setting:
+                setting.write(value)
+            return path
+        except OSError:
+            pass
+
+
+def remove_group(path):
+    """The last process in it may have a moment yet."""
+    for _ in range(50):
+        try:
+            os.rmdir(path)
+            return
+        except OSError:
+            time.sleep(0.1)
+
+
+def outside():
+    """Start ourselves inside, wait, and remove the one thing that namespaces do not take along."""
+    group = make_group()
+    environment = {**os.environ, INSIDE: group or "-"}
+    flags = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    child = subprocess.Popen(["unshare", *flags, "/usr/bin/python3", *sys.argv], env=environment)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child has it too
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    status = child.wait()
+    if group:
+        remove_group(group)
+    sys.exit(status & 0xFF)
+
+
 def enter():
     """Return inside; the caller's process only waits, outside."""
     if INSIDE not in os.environ:
-        os.environ[INSIDE] = "1"
-        flags = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        os.execvp("unshare", ["unshare", *flags, "/usr/bin/python3", *sys.argv])
+        outside()
+    if os.environ[INSIDE] != "-":
+        with open(f"{os.environ[INSIDE]}/cgroup.procs", "w") as group:
+            group.write("0")
     mount_private()
-    os.nice(-20)  # all that is compared alike: what else runs here disturbs less
     child = os.fork()
     if child:
         be_init(child)
