@@ -46,3 +46,44 @@ def test_killed_at_each_system_call(people, base, operation, capsys):
     with capsys.disabled():
         print(f"\nkill sweep: {operation.title}: {points} points")
     assert points > 20
+
+
+# Where the first daemon dies, so that the second one has something to finish or to undo: after so much of the operation.
+HALF_DONE = {"createNetwork": 0.7, "createDomain qemu": 0.8, "destroyDomain null": 0.6}
+
+
+def sweep_start(people, base, operation):
+    """Kill the second daemon too, at each call of its start; the third one must put all in order."""
+    with tempfile.TemporaryDirectory(prefix="k-", dir=base) as directory:
+        os.chmod(directory, 0o755)
+        rig = Rig(BUILD, directory, people["alice"])
+        whole = Point(rig, operation, "count", 0)
+        whole.judge()
+        first = int(whole.calls * HALF_DONE[operation.title])
+        number = 0
+        while True:
+            point = Point(rig, operation, "kill", first)
+            rig.daemon.kill()
+            hit = rig.start_killed(number + 1)
+            if hit:
+                number += 1
+                rig.daemon.kill()
+                rig.daemon.start()
+            rig.connect()
+            complaints = point.judge()
+            if complaints:
+                raise Failure(f"{operation.title}, killed at {point.hit}, and the next daemon at {hit}:\n" +
+                              "\n".join(complaints) + f"\n{rig.daemon.log()[-4000:]}")
+            if not hit:
+                break
+        if rig.close() != 0:
+            raise Failure("the daemon did not end well")
+        return number
+
+
+@pytest.mark.parametrize("operation", [o for o in operations() if o.title in HALF_DONE], ids=lambda o: o.title)
+def test_killed_at_each_system_call_of_the_start(people, base, operation, capsys):
+    points = in_child(lambda: sweep_start(people, base, operation))
+    with capsys.disabled():
+        print(f"\nkill sweep: start after half of {operation.title}: {points} points")
+    assert points > 100
