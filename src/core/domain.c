@@ -2,9 +2,11 @@
 #include "core/domain.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "base/string-util.h"
 #include "base/time-util.h"
 
@@ -42,15 +44,34 @@ EndReason end_reason_from_name(const char *name) {
         return r;
 }
 
+/* Version 4 of RFC 4122. */
+static int make_uuid(uint8_t uuid[DOMAIN_UUID_SIZE]) {
+        int r = random_bytes(uuid, DOMAIN_UUID_SIZE);
+
+        uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x40);
+        uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
+        return r;
+}
+
+const char *domain_uuid_format(const uint8_t uuid[DOMAIN_UUID_SIZE], char buffer[DOMAIN_UUID_TEXT_MAX]) {
+        char *at = buffer;
+
+        for (size_t i = 0; i < DOMAIN_UUID_SIZE; i++)
+                at += sprintf(at, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", uuid[i]);
+        return buffer;
+}
+
 int domain_new(const char *name, uint64_t id, Owner *owner, DomainSpec *spec, Domain **ret) {
         Domain *d = calloc(1, sizeof *d);
         if (!d)
                 return -ENOMEM;
 
         d->name = strdup(name);
-        if (!d->name) {
+        int r = d->name ? make_uuid(d->uuid) : -ENOMEM;
+        if (r < 0) {
+                free(d->name);
                 free(d);
-                return -ENOMEM;
+                return r;
         }
         d->id = id;
         d->owner = owner;

@@ -37,6 +37,9 @@ typedef enum EndReason {
 const char *end_reason_name(EndReason r); /* "destroyed", "poweroff", "reboot", "crash", "failed", "lost" */
 EndReason end_reason_from_name(const char *name);
 
+#define DOMAIN_UUID_SIZE     16
+#define DOMAIN_UUID_TEXT_MAX 37
+
 typedef struct Domain {
         char *name;
         uint64_t id; /* unique for the life of the state directory; names are used again, ids are not */
@@ -46,8 +49,9 @@ typedef struct Domain {
         EndReason end_reason; /* set when it goes to DESTROYING */
         char *end_message;    /* for people; may be NULL */
         uint64_t created_usec;
-        ProcessId process; /* the emulator; pid 0 until it is recorded */
-        uint32_t jail_uid; /* system scope; 0: none */
+        ProcessId process;              /* the emulator; pid 0 until it is recorded */
+        uint32_t jail_uid;              /* system scope; 0: none */
+        uint8_t uuid[DOMAIN_UUID_SIZE]; /* random; known before anything runs, and to Xen: its guests are found by it */
 
         /* Not stored. */
         struct Guest *guest;   /* the driver's part; NULL before start and after stop */
@@ -61,6 +65,9 @@ typedef TAILQ_HEAD(DomainList, Domain) DomainList;
 /* Takes the content of *spec. */
 int domain_new(const char *name, uint64_t id, Owner *owner, DomainSpec *spec, Domain **ret);
 Domain *domain_free(Domain *d);
+
+/* As people and Xen's tools write it; returns buffer. */
+const char *domain_uuid_format(const uint8_t uuid[DOMAIN_UUID_SIZE], char buffer[DOMAIN_UUID_TEXT_MAX]);
 
 /* What it is charged with. */
 Charge domain_charge(const Domain *d);

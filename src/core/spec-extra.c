@@ -68,6 +68,16 @@ static int set_firmware(DomainSpec *s, const ExtraValue *v, Error *e) {
         return 0;
 }
 
+static int set_type(DomainSpec *s, const ExtraValue *v, Error *e) {
+        MachineType type = machine_type_from_name(v->string);
+
+        if (type == MACHINE_TYPE_COUNT || type == MACHINE_DEFAULT)
+                return error_set_value(e, ERROR_INVALID_INPUT, "type", v->string,
+                                       "\"pv\", \"pvh\" or \"hvm\" is wanted");
+        s->type = type;
+        return 0;
+}
+
 static int parse_disk_format(const char *text, DiskSpec *disk, Error *e) {
         const char *suffix = strchr(text, ':');
         size_t length = suffix ? (size_t)(suffix - text) : strlen(text);
@@ -150,6 +160,7 @@ static const struct {
         { "on_reboot", EXTRA_STRING, set_on_reboot },
         { "vcpus", EXTRA_NUMBER, set_vcpus },
         { "firmware", EXTRA_STRING, set_firmware },
+        { "type", EXTRA_STRING, set_type },
         { "disk_formats", EXTRA_STRINGS, set_disk_formats },
         { "nics", EXTRA_STRINGS, set_nics },
         { "paused", EXTRA_BOOLEAN, set_paused },

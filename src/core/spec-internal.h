@@ -11,6 +11,7 @@
 DiskFormat disk_format_from_name(const char *name);
 EndAction end_action_from_name(const char *name);
 Firmware firmware_from_name(const char *name);
+MachineType machine_type_from_name(const char *name);
 
 /* Rules of single values; what names the argument in the error. They say ERROR_INVALID_INPUT unless noted. */
 int spec_check_path(const char *what, const char *path, Error *e);

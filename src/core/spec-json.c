@@ -69,12 +69,14 @@ int domain_spec_to_json(const DomainSpec *s, char **ret) {
         if (r < 0)
                 return r;
         /* "s*" leaves the key out when there is no value. */
-        object = json_pack_ex(&error, 0, "{s:I, s:I, s:O, s:O, s:s, s:s, s:s*, s:s*, s:s*, s:s, s:s, s:s, s:b, s:s*}",
-                              "memory", (json_int_t)s->memory, "vcpus", (json_int_t)s->vcpus, "disks", disks, "nics",
-                              nics, "hypervisor", string_or(s->hypervisor, ""), "arch", string_or(s->arch, ""),
-                              "kernel", s->kernel, "initrd", s->initrd, "cmdline", s->cmdline, "on_poweroff",
-                              end_action_name(s->on_poweroff), "on_reboot", end_action_name(s->on_reboot), "firmware",
-                              firmware_name(s->firmware), "paused", (int)s->paused, "vnc_password", s->vnc_password);
+        object = json_pack_ex(
+                &error, 0, "{s:I, s:I, s:O, s:O, s:s, s:s, s:s*, s:s*, s:s*, s:s, s:s, s:s, s:s*, s:b, s:s*}", "memory",
+                (json_int_t)s->memory, "vcpus", (json_int_t)s->vcpus, "disks", disks, "nics", nics, "hypervisor",
+                string_or(s->hypervisor, ""), "arch", string_or(s->arch, ""), "kernel", s->kernel, "initrd", s->initrd,
+                "cmdline", s->cmdline, "on_poweroff", end_action_name(s->on_poweroff), "on_reboot",
+                end_action_name(s->on_reboot), "firmware", firmware_name(s->firmware), "type",
+                s->type == MACHINE_DEFAULT ? NULL : machine_type_name(s->type), "paused", (int)s->paused,
+                "vnc_password", s->vnc_password);
         if (!object)
                 return pack_errno(&error);
         char *text = json_dumps(object, JSON_COMPACT);
@@ -88,7 +90,8 @@ int domain_spec_to_json(const DomainSpec *s, char **ret) {
 typedef struct Borrowed {
         json_int_t memory, vcpus;
         json_t *disks, *nics;
-        const char *hypervisor, *arch, *kernel, *initrd, *cmdline, *on_poweroff, *on_reboot, *firmware, *vnc_password;
+        const char *hypervisor, *arch, *kernel, *initrd, *cmdline, *on_poweroff, *on_reboot, *firmware, *type,
+                *vnc_password;
         int paused;
 } Borrowed;
 
@@ -132,7 +135,9 @@ static int read_choices(const Borrowed *b, DomainSpec *s) {
         s->on_poweroff = end_action_from_name(b->on_poweroff);
         s->on_reboot = end_action_from_name(b->on_reboot);
         s->firmware = firmware_from_name(b->firmware);
-        if (s->on_poweroff == END_ACTION_COUNT || s->on_reboot == END_ACTION_COUNT || s->firmware == FIRMWARE_COUNT)
+        s->type = b->type ? machine_type_from_name(b->type) : MACHINE_DEFAULT;
+        if (s->on_poweroff == END_ACTION_COUNT || s->on_reboot == END_ACTION_COUNT || s->firmware == FIRMWARE_COUNT ||
+            s->type == MACHINE_TYPE_COUNT)
                 return -EINVAL;
         if (b->memory < 0 || spec_check_memory((uint64_t)b->memory, "", NULL) < 0)
                 return -EINVAL;
@@ -172,11 +177,12 @@ static int read_strings(const Borrowed *b, DomainSpec *s) {
 
 static int borrow(json_t *object, Borrowed *b) {
         /* The "!" refuses keys that are not listed, the "?" marks those that may be missing. */
-        int r = json_unpack(object, "{s:I, s:I, s:o, s:o, s:s, s:s, s?s, s?s, s?s, s:s, s:s, s:s, s:b, s?s !}",
+        int r = json_unpack(object, "{s:I, s:I, s:o, s:o, s:s, s:s, s?s, s?s, s?s, s:s, s:s, s:s, s?s, s:b, s?s !}",
                             "memory", &b->memory, "vcpus", &b->vcpus, "disks", &b->disks, "nics", &b->nics,
                             "hypervisor", &b->hypervisor, "arch", &b->arch, "kernel", &b->kernel, "initrd", &b->initrd,
                             "cmdline", &b->cmdline, "on_poweroff", &b->on_poweroff, "on_reboot", &b->on_reboot,
-                            "firmware", &b->firmware, "paused", &b->paused, "vnc_password", &b->vnc_password);
+                            "firmware", &b->firmware, "type", &b->type, "paused", &b->paused, "vnc_password",
+                            &b->vnc_password);
 
         return r < 0 || !json_is_array(b->disks) || !json_is_array(b->nics) ? -EINVAL : 0;
 }

@@ -28,6 +28,13 @@ static const char *const firmware_names[FIRMWARE_COUNT] = {
         [FIRMWARE_UEFI] = "uefi",
 };
 
+static const char *const machine_type_names[MACHINE_TYPE_COUNT] = {
+        [MACHINE_DEFAULT] = "default",
+        [MACHINE_PV] = "pv",
+        [MACHINE_PVH] = "pvh",
+        [MACHINE_HVM] = "hvm",
+};
+
 static unsigned find_name(const char *const *names, unsigned count, const char *name) {
         for (unsigned i = 0; i < count; i++)
                 if (string_equal(names[i], name))
@@ -57,6 +64,14 @@ const char *firmware_name(Firmware f) {
 
 Firmware firmware_from_name(const char *name) {
         return find_name(firmware_names, FIRMWARE_COUNT, name);
+}
+
+const char *machine_type_name(MachineType t) {
+        return machine_type_names[t];
+}
+
+MachineType machine_type_from_name(const char *name) {
+        return find_name(machine_type_names, MACHINE_TYPE_COUNT, name);
 }
 
 void domain_spec_clear(DomainSpec *s) {

@@ -19,6 +19,10 @@ const char *end_action_name(EndAction a);
 typedef enum Firmware { FIRMWARE_DEFAULT, FIRMWARE_BIOS, FIRMWARE_UEFI, FIRMWARE_COUNT } Firmware;
 const char *firmware_name(Firmware f);
 
+/* Xen's kinds of machine: paravirtual, paravirtual in hardware's containment, and emulated. */
+typedef enum MachineType { MACHINE_DEFAULT, MACHINE_PV, MACHINE_PVH, MACHINE_HVM, MACHINE_TYPE_COUNT } MachineType;
+const char *machine_type_name(MachineType t); /* "default", "pv", "pvh", "hvm" */
+
 typedef struct DiskSpec {
         char *path; /* absolute */
         DiskFormat format;
@@ -41,6 +45,7 @@ typedef struct DomainSpec {
         char *kernel, *initrd, *cmdline; /* NULL: none */
         EndAction on_poweroff, on_reboot;
         Firmware firmware;
+        MachineType type;
         unsigned vcpus;
         bool paused;        /* start, and do not run */
         char *vnc_password; /* NULL: none; at most 8 bytes count in the protocol, so more are refused */
@@ -68,9 +73,10 @@ typedef struct ExtraValue {
         char *const *strings;
 } ExtraValue;
 /* Keys: kernel, initrd, cmdline, on_poweroff ("destroy"|"restart"), on_reboot, vcpus (number), firmware
- * ("bios"|"uefi"), disk_formats (strings, one per disk: "raw"|"qcow2", ":ro" behind it for read-only), nics (strings
- * "NETWORK" or "NETWORK,MAC", further interfaces), paused (boolean), vnc_password. An unknown key, a wrong type and a
- * key given twice are ERROR_INVALID_INPUT, which lists what is known. To be called after domain_spec_set(). */
+ * ("bios"|"uefi"), type ("pv"|"pvh"|"hvm", Xen only), disk_formats (strings, one per disk: "raw"|"qcow2", ":ro" behind
+ * it for read-only), nics (strings "NETWORK" or "NETWORK,MAC", further interfaces), paused (boolean), vnc_password. An
+ * unknown key, a wrong type and a key given twice are ERROR_INVALID_INPUT, which lists what is known. To be called
+ * after domain_spec_set(). */
 int domain_spec_set_extra(DomainSpec *s, const char *key, const ExtraValue *value, Error *e);
 
 /* What only the whole can tell: kernel and initrd together or not at all, cmdline only with a kernel, firmware not with

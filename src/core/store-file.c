@@ -50,6 +50,8 @@ static const struct {
           "CREATE TABLE ended (id INTEGER PRIMARY KEY, name TEXT NOT NULL, uid INTEGER NOT NULL, reason TEXT NOT NULL,"
           " message TEXT, ended_usec INTEGER NOT NULL);"
           "INSERT INTO meta VALUES ('boot_id', ''), ('next_domain_id', 1);" },
+        { "domains have a uuid",
+          "ALTER TABLE domain ADD COLUMN uuid BLOB NOT NULL DEFAULT x'00000000000000000000000000000000';" },
 };
 #define SCHEMA_VERSION ((int)ARRAY_LEN(schema_steps))
 
@@ -70,12 +72,12 @@ static const char *const statement_sql[SQL_COUNT] = {
         [SQL_HOST_ADD] = "INSERT INTO host VALUES (?, ?, ?, ?, ?, ?)",
         [SQL_HOST_REMOVE_ALL] = "DELETE FROM host WHERE network = ?",
         [SQL_HOST_ALL] = "SELECT name, address, mac, address6 FROM host WHERE network = ? ORDER BY position",
-        [SQL_DOMAIN_ADD] = "INSERT INTO domain VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [SQL_DOMAIN_ADD] = "INSERT INTO domain VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [SQL_DOMAIN_UPDATE] = "UPDATE domain SET state = ?2, spec = ?3, end_reason = ?4, end_message = ?5, pid = ?6,"
                               " start_time = ?7, jail_uid = ?8 WHERE name = ?1",
         [SQL_DOMAIN_REMOVE] = "DELETE FROM domain WHERE name = ?",
         [SQL_DOMAIN_ALL] = "SELECT name, id, uid, state, spec, end_reason, end_message, created_usec, pid, start_time,"
-                           " jail_uid FROM domain ORDER BY rowid",
+                           " jail_uid, uuid FROM domain ORDER BY rowid",
         [SQL_ENDED_ADD] = "INSERT INTO ended VALUES (?, ?, ?, ?, ?, ?)",
         [SQL_ENDED_REMOVE] = "DELETE FROM ended WHERE id = ?",
         [SQL_ENDED_ALL] = "SELECT id, name, uid, reason, message, ended_usec FROM ended ORDER BY ended_usec, id",

@@ -123,6 +123,7 @@ static int add_domain(Store *s, const Domain *d, Error *e) {
         query_put_number(&q, (uint64_t)d->process.pid);
         query_put_number(&q, d->process.start_time);
         query_put_number(&q, d->jail_uid);
+        query_put_blob(&q, d->uuid, sizeof d->uuid);
         r = query_run(&q, e);
         if (r < 0)
                 return r;
@@ -319,7 +320,8 @@ static int load_domain_columns(Store *s, Query *q, Domain *d, Error *e) {
         d->process.pid = (pid_t)query_number(q);
         d->process.start_time = query_number(q);
         d->jail_uid = (uint32_t)query_number(q);
-        if (d->state == DOMAIN_STATE_COUNT || d->end_reason == END_REASON_COUNT || d->process.pid < 0)
+        bool whole = query_blob(q, d->uuid, sizeof d->uuid);
+        if (!whole || d->state == DOMAIN_STATE_COUNT || d->end_reason == END_REASON_COUNT || d->process.pid < 0)
                 return store_fail_row(s, "domain", d->name, e);
         return 0;
 }

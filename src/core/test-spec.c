@@ -166,6 +166,8 @@ static void test_extra_refuses(void **state) {
                 { "on_reboot", "", "destroy" },
                 { "firmware", "default", "uefi" },
                 { "firmware", "BIOS", "uefi" },
+                { "type", "default", "pvh" },
+                { "type", "PV", "pvh" },
                 { "vnc_password", "", "vnc_password" },
                 { "vnc_password", "123456789", "vnc_password" },
                 { "vnc_password", "a\nb", "vnc_password" },
@@ -283,6 +285,7 @@ static void test_json_round_trip(void **state) {
         assert_int_equal(extra_strings(&s, "disk_formats", formats), 0);
         assert_int_equal(extra_strings(&s, "nics", nics), 0);
         assert_int_equal(extra_string(&s, "firmware", "uefi", NULL), 0);
+        assert_int_equal(extra_string(&s, "type", "hvm", NULL), 0);
         assert_int_equal(extra_string(&s, "vnc_password", "p", NULL), 0);
         s.paused = true;
         assert_int_equal(domain_spec_to_json(&s, &first), 0);
@@ -295,6 +298,7 @@ static void test_json_round_trip(void **state) {
         assert_true(mac_equal(&back.nics[1].mac, &s.nics[1].mac));
         assert_null(back.kernel);
         assert_string_equal(back.vnc_password, "p");
+        assert_int_equal(back.type, MACHINE_HVM);
         assert_true(back.paused);
 }
 

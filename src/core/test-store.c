@@ -157,6 +157,7 @@ static void test_domains_come_back(void **state) {
         assert_int_equal(store_add_domain(f->store, d, &f->error), 0);
         d->process = (ProcessId){ .pid = 99, .start_time = 12345 };
         d->jail_uid = 0x70000003;
+        memcpy(d->uuid, "0123456789abcdef", sizeof d->uuid);
         registry_set_domain_state(&f->registry, d, DOMAIN_PAUSED);
         assert_int_equal(string_replace(&d->spec.hypervisor, "qemu"), 0);
         assert_int_equal(store_update_domain(f->store, d, &f->error), 0);
@@ -170,6 +171,7 @@ static void test_domains_come_back(void **state) {
         assert_int_equal(d->process.pid, 99);
         assert_int_equal(d->process.start_time, 12345);
         assert_int_equal(d->jail_uid, 0x70000003);
+        assert_memory_equal(d->uuid, "0123456789abcdef", sizeof d->uuid);
         assert_int_equal(d->spec.memory, 64 << 20);
         assert_string_equal(d->spec.hypervisor, "qemu");
         assert_true(mac_equal(&d->spec.nics[0].mac, &mac));
@@ -256,7 +258,7 @@ static void test_newer_schema_is_refused(void **state) {
         fixture_close(f);
         change_file(f, "PRAGMA user_version = 1000");
         assert_refused(f, -EPROTONOSUPPORT, "newer");
-        change_file(f, "PRAGMA user_version = 1");
+        change_file(f, "PRAGMA user_version = 2");
         fixture_open(f);
 }
 

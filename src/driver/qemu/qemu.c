@@ -64,6 +64,9 @@ static int qemu_probe(const DriverHost *host, GuestAnswer answer, void *userdata
 static int qemu_check(UNUSED const DriverHost *host, const DomainSpec *spec, Error *e) {
         const Machine *machine;
 
+        if (spec->type != MACHINE_DEFAULT)
+                return error_set(e, ERROR_NOT_SUPPORTED, "Machines of type \"%s\" are Xen's: use hypervisor xen",
+                                 machine_type_name(spec->type));
         return machine_check(spec, &machine, e);
 }
 
