@@ -104,12 +104,32 @@ static void shut(Qmp *q, const Error *e) {
         answer_all(q, e);
 }
 
-void qmp_close(Qmp *q) {
-        Error e = { ERROR_INVALID_STATE, NULL };
+static void turn_begins(Qmp *q) {
+        q->busy = true;
+}
+
+static int turn_ends(Qmp *q) {
+        q->busy = false;
+        if (q->dead)
+                qmp_free(q);
+        return 0;
+}
+
+static void close_quietly(Qmp *q) {
+        AUTO(error_clear) Error e = ERROR_INIT;
 
         error_set(&e, ERROR_INVALID_STATE, "The guest is ending");
         shut(q, &e);
-        error_clear(&e);
+}
+
+/* Whoever is answered here may free the client, as in any other callback. */
+void qmp_close(Qmp *q) {
+        bool nested = q->busy;
+
+        turn_begins(q);
+        close_quietly(q);
+        if (!nested)
+                (void)turn_ends(q);
 }
 
 bool qmp_is_open(const Qmp *q) {
@@ -166,17 +186,6 @@ static int flush(Qmp *q) {
                         q->unsent = TAILQ_NEXT(c, entry);
         }
         return q->io ? sd_event_source_set_io_events(q->io, EPOLLIN) : 0;
-}
-
-static void turn_begins(Qmp *q) {
-        q->busy = true;
-}
-
-static int turn_ends(Qmp *q) {
-        q->busy = false;
-        if (q->dead)
-                qmp_free(q);
-        return 0;
 }
 
 /* The first command that somebody waits for, and whose deadline is no later than that. NULL: none. */
@@ -468,10 +477,13 @@ int qmp_new(sd_event *event, int fd, const QmpEvents *events, void *userdata, Qm
 Qmp *qmp_free(Qmp *q) {
         if (!q)
                 return NULL;
-        qmp_close(q);
-        q->dead = true;
-        if (q->busy)
+        if (q->busy) {
+                q->dead = true; /* turn_ends() comes back here */
+                close_quietly(q);
                 return NULL;
+        }
+        q->busy = true;
+        close_quietly(q);
         free(q->line);
         free(q);
         return NULL;

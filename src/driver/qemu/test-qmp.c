@@ -244,6 +244,20 @@ static void test_free_inside_reply(void **state) {
         assert_int_equal(f->failures, 1);
 }
 
+static void test_free_inside_close(void **state) {
+        Fixture *f = *state;
+
+        make_ready(f);
+        ask(f, "one");
+        ask(f, "two");
+        f->free_in_reply = true;
+        qmp_close(f->qmp);
+        assert_null(f->qmp);
+        assert_int_equal(f->replies, 2);
+        assert_int_equal(f->failures, 2);
+        assert_int_equal(f->closed, 0);
+}
+
 static void test_deadline(void **state) {
         Fixture *f = *state;
 
@@ -426,6 +440,7 @@ int main(void) {
                 TEST(test_free_answers),
                 TEST(test_free_inside_event),
                 TEST(test_free_inside_reply),
+                TEST(test_free_inside_close),
                 TEST(test_deadline),
                 TEST(test_bounded_queue),
                 TEST(test_slow_reader),
