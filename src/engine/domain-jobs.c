@@ -560,8 +560,10 @@ static void guest_paused(Guest *g, bool paused) {
 /* userdata is the Domain's Guest, which the driver answers for as long as it lives. */
 static void restart_answered(void *userdata, UNUSED int fd, const Error *failure) {
         Guest *g = userdata;
+        const Engine *e = g->userdata;
 
-        if (failure && g->domain->state != DOMAIN_DESTROYING)
+        /* One that the daemon leaves running answers too. */
+        if (failure && g->domain->state != DOMAIN_DESTROYING && !e->stopping)
                 domain_end(g->userdata, g->domain, END_CRASH, error_text(failure));
 }
 

@@ -119,10 +119,11 @@ int engine_start(Engine *e, Error *error) {
 }
 
 void engine_done(Engine *e) {
-        streams_done(e);
+        e->stopping = true;
         waits_done(e);
         network_jobs_done(e);
         domain_jobs_done(e);
+        streams_done(e); /* after the consoles, which end the streams of their clients */
         hypervisors_done(e);
         tidy_done(e);
         e->expiry_source = sd_event_source_disable_unref(e->expiry_source);

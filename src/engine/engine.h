@@ -47,7 +47,7 @@ typedef struct Engine {
         struct Stream *streams;
         struct Wait *waits;
         struct ProbeWait *probe_waits;
-        bool stopping;
+        bool stopping; /* in engine_done(): who asked is gone, and no answer does anything any more */
 } Engine;
 
 /* Open the store, and adopt, finish or undo what it tells of; probes the drivers in the background. Returns when every

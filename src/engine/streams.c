@@ -288,6 +288,7 @@ int engine_domain_log(Engine *e, const Caller *who, const char *domain, int *ret
 /* ---- requests to a live guest ---- */
 
 typedef struct Act {
+        Engine *engine;
         EngineDone done;
         void *userdata;
 } Act;
@@ -296,7 +297,10 @@ static void act_answered(void *userdata, int fd, const Error *error) {
         Act *act = userdata;
         EngineAnswer answer = { .fds = { fd, -1 } };
 
-        act->done(act->userdata, &answer, error);
+        if (act->engine->stopping)
+                fd_drop(&fd);
+        else
+                act->done(act->userdata, &answer, error);
         free(act);
 }
 
@@ -338,7 +342,7 @@ int engine_domain_act(Engine *e, const Caller *who, const char *domain, DomainAc
         Act *a = malloc(sizeof *a);
         if (!a)
                 return error_set_errno(error, ENOMEM, "Failed to ask domain %s", d->name);
-        *a = (Act){ done, userdata };
+        *a = (Act){ e, done, userdata };
         r = request(d->guest, act_answered, a, error);
         if (r < 0)
                 free(a);

@@ -8,11 +8,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 
 import pytest
 
-from conftest import PROGRAM, SOURCE, Cli, end, environment, peer_pid
+from conftest import BUILD, PROGRAM, SOURCE, Cli, end, environment, peer_pid
+from daemon import Daemon
 
 VERBS = {
     "network": ["create", "list", "show", "destroy", "shell", "exec", "capture"],
@@ -831,3 +833,28 @@ def test_a_directory_of_somebody_else_is_refused(user, stranger):
         assert f"uid {stranger.uid}" in victim.fails("--session", "network", "list")
     finally:
         os.rmdir(trap)
+
+
+def test_a_daemon_ends_under_its_clients(base, user, kernel):
+    """With a console, a capture and a wait open it ends in order, and what was made goes on."""
+    daemon = Daemon(BUILD, tempfile.mkdtemp(dir=base), scope="session", user=user)
+    os.chmod(os.path.dirname(daemon.runtime_dir), 0o777)
+    cli = Cli(user, daemon.start().peer_address)
+    network = cli("network", "create", "web").strip()
+    domain = cli("domain", "create", "--network", network, "--kernel", kernel[0], "--initrd", kernel[1],
+                 "--hypervisor", "null").strip()
+    console = cli.popen("domain", "console", domain, stdin=subprocess.PIPE)
+    console.stdin.write(b"hello\n")
+    console.stdin.flush()
+    console_until(console, b"hello")
+    capture = cli.popen("network", "capture", network)
+    assert os.read(capture.stdout.fileno(), 4) == b"\n\r\r\n"
+    wait = cli.popen("domain", "wait", domain)
+    time.sleep(0.2)
+    assert daemon.stop() == 0, daemon.log()
+    for process in (console, capture, wait):
+        process.communicate(timeout=20)
+    daemon.start()
+    assert cli("network", "list", "--names").split() == [network]
+    cli("network", "destroy", "--domains", network)
+    assert daemon.stop() == 0, daemon.log()
