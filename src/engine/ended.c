@@ -78,18 +78,23 @@ static void set_timer(Engine *e, uint64_t in_usec) {
                 log_warning("Failed to set the timer for ended domains: %s, ignoring", strerror(-r));
 }
 
+/* A clock that was set back makes it young again, not as old as the hills. */
+static uint64_t age_usec(const EndedDomain *d, uint64_t now) {
+        return now > d->ended_usec ? now - d->ended_usec : 0;
+}
+
 void ended_expire(Engine *e) {
         uint64_t now = now_realtime_usec();
         EndedDomain *d, *next;
 
         for (d = TAILQ_FIRST(&e->registry.ended); d; d = next) {
                 next = TAILQ_NEXT(d, entry);
-                if (now - d->ended_usec >= e->limits.ended_usec || newer_of_owner(d) > e->limits.ended_per_owner)
+                if (age_usec(d, now) >= e->limits.ended_usec || newer_of_owner(d) > e->limits.ended_per_owner)
                         ended_drop(e, d);
         }
         d = TAILQ_FIRST(&e->registry.ended);
         if (d)
-                set_timer(e, d->ended_usec + e->limits.ended_usec - now);
+                set_timer(e, e->limits.ended_usec - age_usec(d, now));
 }
 
 static EndedDomain *find_ended(Engine *e, const Caller *who, const char *name) {
