@@ -48,6 +48,8 @@ static const char *const state_names[] = {
 static_assert(ARRAY_LEN(state_names) == QEMU_STATE_COUNT, "name missing");
 
 #define TO(state) (1u << (state))
+/* UNUSED: with assertions compiled out, nobody reads it. */
+UNUSED
 static const uint8_t next_states[QEMU_STATE_COUNT] = {
         [QEMU_NEW] = TO(QEMU_SPAWNING) | TO(QEMU_GREETING) | TO(QEMU_STOPPING),
         [QEMU_SPAWNING] = TO(QEMU_GREETING) | TO(QEMU_FAILING) | TO(QEMU_STOPPING) | TO(QEMU_GONE),
