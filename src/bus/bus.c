@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "base/fd.h"
@@ -144,10 +145,37 @@ static bool peer_measure(Face *f) {
         return false;
 }
 
+/* No method takes a descriptor, but a peer may send hundreds with a message, and those of one that it drops as
+ * malformed sd-bus (252) forgets to close: anybody could use up all of ours. So while it reads, no number is free for
+ * one. The kernel then discards them and says so, which ends the connection. Whatever is done with a message may open
+ * files again. */
+static void descriptors_forbid(Bus *b) {
+        if (b->no_descriptors || getrlimit(RLIMIT_NOFILE, &b->descriptors) < 0)
+                return;
+        struct rlimit none = { .rlim_cur = 0, .rlim_max = b->descriptors.rlim_max };
+        b->no_descriptors = setrlimit(RLIMIT_NOFILE, &none) >= 0;
+}
+
+static void descriptors_allow(Bus *b) {
+        struct rlimit now;
+
+        if (!b->no_descriptors)
+                return;
+        b->no_descriptors = false;
+        if (setrlimit(RLIMIT_NOFILE, &b->descriptors) >= 0)
+                return;
+        /* The hard limit was lowered from outside, just now. */
+        if (getrlimit(RLIMIT_NOFILE, &now) >= 0) {
+                now.rlim_cur = now.rlim_max;
+                (void)setrlimit(RLIMIT_NOFILE, &now);
+        }
+}
+
 /* Called with each message before anybody else: it is whole. Not 0: nobody else gets it. */
 static int peer_on_message(UNUSED sd_bus_message *m, void *userdata, UNUSED sd_bus_error *e) {
         Face *f = userdata;
 
+        descriptors_allow(f->bus);
         if (!peer_measure(f))
                 return 1;
         f->unfinished = 0;
@@ -166,7 +194,9 @@ static bool peer_is_open(const Face *f) {
 static int peer_step(Face *f) {
         f->has_message = false;
         f->mapped_before = mapped_bytes();
+        descriptors_forbid(f->bus);
         int r = sd_bus_process(f->connection, NULL);
+        descriptors_allow(f->bus);
         if (!f->has_message)
                 peer_measure(f);
         return r;

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <sys/queue.h>
+#include <sys/resource.h>
 #include <systemd/sd-bus.h>
 
 #include "base/log.h"
@@ -33,6 +34,8 @@ struct Bus {
         RequestList requests;
         size_t n_peers;
         uint64_t n_peers_ever;
+        struct rlimit descriptors; /* what it is when no_descriptors, see descriptors_forbid() */
+        bool no_descriptors;
 
         /* system-bus.c */
         Face *system;
