@@ -1,0 +1,76 @@
+"""The D-Bus fuzzer against a daemon, beside a bystander. FUZZ_SECONDS says how long (30), FUZZ_SEED which (random)."""
+
+import os
+import random
+import time
+
+import pytest
+
+from bystander import Bystander, resident
+from caller import NETWORK, CallError
+from conftest import destroyed
+from fuzz_dbus import Fuzzer, files_of
+
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "30"))
+GROWTH_MAX = 8 << 20  # that the daemon may have grown by, whatever it was told
+CLEAN_EVERY = 20      # batches
+
+
+@pytest.fixture(scope="module")
+def config():
+    return {"max_networks": 4, "max_domains": 6, "max_memory": "128M", "max_vcpus": 6, "max_vcpus_per_domain": 2,
+            "max_streams": 16, "max_connections": 8, "max_ended": 4, "start_timeout": "5s", "console_log_size": "64k"}
+
+
+def clean(who):
+    """Destroy what the fuzz user has made."""
+    deadline = time.monotonic() + 30
+    while True:
+        objects = who.objects()
+        mine = [(interface.rpartition(".")[2], p["Name"]) for o in objects.values() for interface, p in o.items()
+                if p.get("Owner") == who.user.uid]
+        if not mine and not dict(who.manager("GetUsage")).get(who.user.uid, {}).get("networks"):
+            return
+        assert time.monotonic() < deadline, f"these cannot be destroyed: {mine}"
+        for kind, name in sorted(mine):
+            try:
+                destroyed(who.destroy_domain if kind == "Domain" else who.destroy_network, name)
+            except CallError as error:  # being created or destroyed by what the fuzzer asked for
+                assert error.name in ("Busy", "NetworkInUse", "QuotaExceeded"), error
+        time.sleep(0.02)
+
+
+def learn(fuzzer, who):
+    """Again and again: a network for her domains, so that there is something to fuzz, and what there is."""
+    try:
+        who.create_network(["a", "b", "web"])
+    except CallError as error:  # what she had asked for may still be under way
+        assert error.name == "QuotaExceeded"
+    everything = [(i, p) for o in who.objects().values() for i, p in o.items() if "Owner" in p]
+    fuzzer.learn(sorted({p["Name"] for _, p in everything}),
+                 sorted(p["Name"] for i, p in everything if i == NETWORK and p["Owner"] == who.user.uid))
+
+
+def test_fuzz(broker, alice, bob):
+    seed = int(os.environ.get("FUZZ_SEED", random.randrange(1 << 32)))
+    print(f"FUZZ_SEED={seed}")
+    bystander = Bystander(bob, broker.daemon)
+    fuzzer = Fuzzer(seed, alice.user, broker.daemon.socket, broker.daemon.bus.removeprefix("unix:path="),
+                    files_of(alice.user))
+    begun, pid, before = time.monotonic(), broker.daemon.pid, resident(broker.daemon.pid)
+    try:
+        while time.monotonic() < begun + SECONDS:
+            learn(fuzzer, alice)
+            for _ in range(CLEAN_EVERY):
+                fuzzer.batch()
+            bystander.check()
+            assert broker.daemon.pid == pid
+            clean(alice)
+            grown = resident(pid) - before
+            assert grown < GROWTH_MAX, f"the daemon has grown by {grown >> 10} KiB"
+    except BaseException as error:
+        raise AssertionError(f"FUZZ_SEED={seed}, after {fuzzer.summary()}") from error
+    print(f"{fuzzer.summary()}; the daemon has grown by {resident(pid) - before >> 10} KiB")
+    clean(alice)
+    bystander.leave()
+    assert fuzzer.results > 0
