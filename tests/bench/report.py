@@ -188,8 +188,8 @@ class Report:
         return "\n".join(lines)
 
     def markdown(self):
-        self.scale_section()
         self.storm_section()
+        self.scale_section()
         self.target_section()
         return "\n\n".join([*self.sections, self.footer()])
 
