@@ -3,6 +3,7 @@
  *   sweep PID count      count them until standard input ends
  *   sweep PID kill N     SIGKILL at the N-th, before it is done
  *   sweep PID fail N     let the N-th fail, undone, with an errno that it may have; then let the process go
+ *   sweep PID hold N     stop it at the N-th, until standard input ends; then let the process go
  *
  * Prints "ready", and at the end one line: "hit N NUMBER ERRNO TARGET", with the number of the system call, the errno
  * (0: killed, or a call that cannot fail and was left alone) and what its first argument leads to as a descriptor ("-":
@@ -161,6 +162,12 @@ static void print_hit(long n, const struct __ptrace_syscall_info *info, int erro
         fflush(stdout);
 }
 
+static void wait_for_input_end(void) {
+        char byte;
+        while (read(STDIN_FILENO, &byte, 1) > 0)
+                ;
+}
+
 /* Set the process free, whatever state it is in. */
 static void let_go(int signals) {
         int status;
@@ -180,7 +187,7 @@ int main(int argc, char **argv) {
         sigset_t mask;
 
         if (argc < 3 || (tracee = atoi(argv[1])) <= 0) {
-                fprintf(stderr, "usage: sweep PID count | kill N | fail N\n");
+                fprintf(stderr, "usage: sweep PID count | kill N | fail N | hold N\n");
                 return 2;
         }
         sigemptyset(&mask);
@@ -204,13 +211,15 @@ int main(int argc, char **argv) {
                         if (ptrace(PTRACE_GET_SYSCALL_INFO, tracee, sizeof info, &info) < 0)
                                 die("PTRACE_GET_SYSCALL_INFO");
                         if (info.op == PTRACE_SYSCALL_INFO_ENTRY && ++seen == at) {
-                                bool killing = strcmp(mode, "kill") == 0;
-                                int error = killing ? 0 : error_of((long)info.entry.nr);
+                                bool failing = strcmp(mode, "fail") == 0;
+                                int error = failing ? error_of((long)info.entry.nr) : 0;
                                 print_hit(seen, &info, error);
-                                if (killing) {
+                                if (strcmp(mode, "kill") == 0) {
                                         kill(tracee, SIGKILL);
                                         return 0;
                                 }
+                                if (strcmp(mode, "hold") == 0)
+                                        wait_for_input_end();
                                 if (error != 0)
                                         fail_call(signals, (long)info.entry.nr, error);
                                 ptrace(PTRACE_DETACH, tracee, 0, 0);

@@ -23,7 +23,7 @@ import dbus.connection
 
 import caller as names
 from daemon import Daemon
-from leaks import Process, Snapshot, become_subreaper, processes_below, records
+from leaks import Process, Snapshot, become_subreaper, descendants, processes_below, records
 
 CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x20000, 0x1000, 0x4000, 0x40000
 DEADLINE = 60  # seconds until all must be well again after a point; others may keep the kernel's networking busy
@@ -62,22 +62,38 @@ class Hit:
 
 
 class Tracer:
-    def __init__(self, tool, pid, mode, number):
+    """act: what to do while the process is held at its point."""
+
+    def __init__(self, tool, pid, mode, number, act=lambda: None):
         self.process = subprocess.Popen([tool, str(pid), mode, str(number)], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
         self.calls = 0
+        self.hit = None
         assert self.process.stdout.readline() == "ready\n"
+        self._reader = threading.Thread(target=self._read, args=(act,))
+        self._reader.start()
+
+    def _read(self, act):
+        words = self.process.stdout.readline().rstrip("\n").split(" ", 4)
+        if words[0] == "hit":
+            self.hit = Hit(*words[1:])
+            act()
+        else:
+            self.calls = int(words[1])
+        self._let_go()
+
+    def _let_go(self):
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
 
     def finish(self):
         """The Hit, or None when there were fewer calls; then calls says how many."""
-        self.process.stdin.close()
-        words = self.process.stdout.readline().rstrip("\n").split(" ", 4)
+        if not self.hit:
+            self._let_go()
+        self._reader.join()
         self.process.stdout.close()
         self.process.wait()
-        if words[0] == "hit":
-            return Hit(*words[1:])
-        self.calls = int(words[1])
-        return None
+        return self.hit
 
 
 class Refused(Exception):
@@ -188,9 +204,21 @@ class Rig:
         self.connect()
         self.net = str(self.client.create_network(["stander", "other"])[0])
         self.dom = self.client.create_domain(self.net, "null", self.disk)
+        self.bystanders = set(descendants(self.daemon.pid))
+        self.killed = 0
         self.warm_up()
         self.baseline = self.picture()
         self.usage = self.client.usage()
+
+    def orphan(self, only=""):
+        """Kill what the daemon has started for the operation, or the programs of that name."""
+        victims = [p for p in descendants(self.daemon.pid).values()
+                   if p.pid not in self.bystanders and p.state != "Z" and
+                   (p.comm == only if only else p.parent == self.daemon.pid)]
+        for process in victims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        self.killed += len(victims)
 
     def connect(self):
         if self.client:
@@ -260,16 +288,14 @@ class Rig:
                 return wrong
             time.sleep(0.005)
 
-    def mine(self, half_gone):
-        """What exists beside the bystanders, once nothing is on its way: ({network: state}, {domain: state}). half_gone:
-        something may have been left as "destroying"."""
-        settled = ("up", "running", "paused", "destroying" if half_gone else "up")
+    def mine(self, tolerated=()):
+        """What exists beside the bystanders, once nothing is on its way: ({network: state}, {domain: state})."""
         networks, domains = {}, {}
 
         def unsettled():
             nonlocal networks, domains
             networks, domains = self.client.objects()
-            return [s for s in [*networks.values(), *domains.values()] if s not in settled]
+            return [s for s in [*networks.values(), *domains.values()] if s not in (*WELL, *tolerated)]
 
         self.wait_until(unsettled)
         assert networks.pop(self.net, None) == "up", f"the bystander {self.net} is lost"
@@ -299,6 +325,10 @@ class Rig:
         """It is whole: its process is there, its console can be had."""
         Process(json.loads(str(self.client.domain(name, "Describe")))["pid"])
         os.close(self.client.domain(name, "OpenConsole").take())
+
+    def listed(self):
+        """Names of the networks and domains that clients see."""
+        return {name for objects in self.client.objects() for name in objects} - {self.net, self.dom}
 
     def recorded(self):
         """Names of the networks and domains in the store."""
@@ -354,19 +384,20 @@ class Failure(AssertionError):
 
 
 WORDS = b"last words\n"
+WELL = ("up", "running", "paused")
 
 
 class Point:
     """One run of an operation under the tracer, and what became of it."""
 
-    def __init__(self, rig, operation, mode, number):
+    def __init__(self, rig, operation, mode, number, act=lambda: None):
         self.rig = rig
         self.operation = operation
         self.mode = mode
         self.name = operation.set_up(rig, None)
         self.done = False
         self.error = None
-        tracer = Tracer(rig.tool, rig.daemon.pid, mode, number)
+        tracer = Tracer(rig.tool, rig.daemon.pid, mode, number, act)
         try:
             self.name = operation.run(rig, self.name)
             self.done = True
@@ -379,15 +410,15 @@ class Point:
     def judge(self):
         """After the restart, or at once when the daemon lives: whole or not there, and removable. Gives complaints."""
         rig, creates, complaints = self.rig, self.operation.creates, []
-        networks, domains = rig.mine(self.mode == "fail" and bool(self.error))
+        networks, domains = rig.mine(self._tolerated())
         found = {**networks, **domains}
-        if self.done and creates and found.get(self.name) not in ("up", "paused"):
+        if self.done and creates and self.mode != "hold" and found.get(self.name) not in ("up", "paused"):
             complaints.append(f"{self.name} was created, and is not there: {found}")
         if self.done and not creates and self.name in found:
             complaints.append(f"{self.name} was destroyed, and is back: {found}")
         if len(found) > 1:
             complaints.append(f"too much is here: {found}")
-        unrecorded = rig.wait_until(lambda: rig.recorded() ^ set(found))
+        unrecorded = rig.wait_until(lambda: rig.recorded() ^ rig.listed())
         if unrecorded:
             complaints.append(f"not both recorded and listed: {unrecorded}")
         complaints += self._use(networks, domains)
@@ -395,16 +426,21 @@ class Point:
             complaints += self._check_end()
         return complaints + rig.wait_until(rig.difference)
 
+    def _tolerated(self):
+        """States that an object may stay in until it is destroyed (once more)."""
+        if self.mode == "hold":
+            return ("failed",)
+        return ("destroying",) if self.mode == "fail" and self.error else ()
+
     def _use(self, networks, domains):
-        """Objects of which a destruction that failed has left a record can only be destroyed once more."""
         rig = self.rig
         try:
             for name, state in domains.items():
-                if state != "destroying":
+                if state in WELL and self.mode != "hold":
                     rig.check_domain(name)
                 rig.remove(rig.client.destroy_domain, name)
             for name, state in networks.items():
-                if state != "destroying":
+                if state in WELL and self.mode != "hold":
                     rig.check_network(name)
                 rig.remove(rig.client.destroy_network, name)
         except (Refused, Disconnected, ProcessLookupError, FileNotFoundError) as error:
@@ -416,7 +452,8 @@ class Point:
             reason, log = self.rig.client.ended_log(self.name)
         except Refused as error:
             return [f"its end is not kept: {error}"]
-        complaints = [] if reason == "destroyed" else [f"its end is kept as {reason}"]
+        expected = ("destroyed", "crash") if self.mode == "hold" else ("destroyed",)
+        complaints = [] if reason in expected else [f"its end is kept as {reason}"]
         if "null" in self.operation.title and WORDS not in log:
             complaints.append(f"its last words are lost: {log}")
         return complaints

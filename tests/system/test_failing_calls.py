@@ -48,15 +48,16 @@ def go_on(rig, point):
     return bool(hit and hit.error)
 
 
-def sweep(people, base, operation):
-    """Runs in a process of its own. Returns how many points counted."""
+def sweep(people, base, operation, mode="fail", only=""):
+    """Runs in a process of its own. Returns how many points counted. mode "hold": what fails is not the call, but what
+    the daemon has started by then."""
     with tempfile.TemporaryDirectory(prefix="f-", dir=base) as directory:
         os.chmod(directory, 0o755)
         rig = Rig(BUILD, directory, people["alice"])
         number = counted = 0
         while True:
             number += 1
-            point = Point(rig, operation, "fail", number)
+            point = Point(rig, operation, mode, number, lambda: rig.orphan(only))
             try:
                 counted += go_on(rig, point)
                 complaints = point.judge()
@@ -69,7 +70,7 @@ def sweep(people, base, operation):
                 break
         if rig.close() != 0:
             raise Failure("the daemon did not end well")
-        return counted
+        return counted if mode == "fail" else rig.killed
 
 
 @pytest.mark.parametrize("operation", operations(), ids=lambda o: o.title)
@@ -78,3 +79,20 @@ def test_each_system_call_fails(people, base, operation, capsys):
     with capsys.disabled():
         print(f"\nfailing calls: {operation.title}: {points} points")
     assert points > 20
+
+
+@pytest.mark.parametrize("operation", operations(), ids=lambda o: o.title)
+def test_children_killed_at_each_system_call(people, base, operation, capsys):
+    """The keeper, the emulator, a worker, or a child that has not become any of them yet, each as soon as it is there and
+    at all times after."""
+    killed = in_child(lambda: sweep(people, base, operation, "hold"))
+    with capsys.disabled():
+        print(f"\nchildren killed: {operation.title}: {killed} of them")
+    assert killed > 5
+
+
+def test_server_killed_at_each_system_call(people, base, capsys):
+    operation = operations()[0]
+    killed = in_child(lambda: sweep(people, base, operation, "hold", "dnsmasq"))
+    with capsys.disabled():
+        print(f"\nservers killed: {operation.title}: {killed} of them")
