@@ -38,7 +38,7 @@ test=(
 )
 bench=(
 	"${test[@]}"
-	libvirt-clients libvirt-daemon-system
+	iptables libvirt-clients libvirt-daemon-system python3-libvirt
 )
 package=(
 	"${build[@]}"
