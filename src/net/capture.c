@@ -149,6 +149,8 @@ static int open_descriptors(Capture *c, const Network *n, Error *e) {
         if (r < 0)
                 return r;
         r = process_open(&n->keeper, &c->fds[1]);
+        if (r < 0 && r != -ESRCH)
+                return error_set_errno(e, r, "Failed to find the keeper of network %s", n->name);
         if (r < 0)
                 return error_set(e, ERROR_NETWORK_FAILED, "The keeper of network %s is gone", n->name);
         c->fds[2] = open(c->host->keeper_path, O_PATH | O_CLOEXEC);
