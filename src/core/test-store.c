@@ -152,12 +152,12 @@ static void test_domains_come_back(void **state) {
         registry_add_network(&f->registry, n);
         Domain *d = make_domain(&f->registry, "debmarshal-0", 1000, "debmarshal-0", NULL);
         Mac mac = d->spec.nics[0].mac;
+        memcpy(d->uuid, "0123456789abcdef", sizeof d->uuid);
         registry_add_domain(&f->registry, d);
         assert_int_equal(store_add_network(f->store, n, &f->error), 0);
         assert_int_equal(store_add_domain(f->store, d, &f->error), 0);
         d->process = (ProcessId){ .pid = 99, .start_time = 12345 };
         d->jail_uid = 0x70000003;
-        memcpy(d->uuid, "0123456789abcdef", sizeof d->uuid);
         registry_set_domain_state(&f->registry, d, DOMAIN_PAUSED);
         assert_int_equal(string_replace(&d->spec.hypervisor, "qemu"), 0);
         assert_int_equal(store_update_domain(f->store, d, &f->error), 0);
@@ -290,8 +290,8 @@ static void test_senseless_rows_are_refused(void **state) {
                 "INSERT INTO network VALUES ('debmarshal-0',0,'up',NULL,0,24,'none',zeroblob(3),0,0,0,0,0)",
                 "INSERT INTO network VALUES ('../x',0,'up',NULL,0,24,'none',zeroblob(16),0,0,0,0,0)",
                 "INSERT INTO network VALUES ('debmarshal-0',-1,'up',NULL,0,24,'none',zeroblob(16),0,0,0,0,0)",
-                "INSERT INTO domain VALUES ('debmarshal-0',1,0,'running','{]','none',NULL,0,0,0,0)",
-                "INSERT INTO domain VALUES ('debmarshal-0',1,0,'running','{}','none',NULL,0,0,0,0)",
+                "INSERT INTO domain VALUES ('debmarshal-0',1,0,'running','{]','none',NULL,0,0,0,0,zeroblob(16))",
+                "INSERT INTO domain VALUES ('debmarshal-0',1,0,'running','{}','none',NULL,0,0,0,0,zeroblob(16))",
                 "INSERT INTO ended VALUES (1,'debmarshal-0',0,'bored',NULL,0)",
         };
         Fixture *f = *state;
