@@ -29,6 +29,7 @@
 static int max_level = LOG_INFO;
 static const char *identifier_text;
 static bool to_journal;
+static uint64_t file_max; /* 0: standard error is not ours to cut */
 
 void log_set_level(int level) {
         max_level = level;
@@ -141,6 +142,19 @@ static const char *level_prefix(int level) {
         return level >= LOG_DEBUG ? "debug: " : "";
 }
 
+void log_bound_file(uint64_t max) {
+        file_max = max;
+}
+
+/* Before a line of that length: with the file emptied, what is appended begins at its start again. */
+static void make_room(size_t length) {
+        struct stat st;
+
+        if (file_max > 0 && fstat(STDERR_FILENO, &st) == 0 && S_ISREG(st.st_mode) &&
+            (uint64_t)st.st_size + length > file_max)
+                (void)!ftruncate(STDERR_FILENO, 0);
+}
+
 static void write_stderr(int level, const char *text, const Field *fields, size_t n) {
         Line line = { .length = 0 };
 
@@ -160,6 +174,7 @@ static void write_stderr(int level, const char *text, const Field *fields, size_
         if (n > 0)
                 line_add_clean(&line, "]", "");
         line.text[line.length++] = '\n';
+        make_room(line.length);
         /* One write, so that lines of several processes do not mix. Nobody can be told if it fails. */
         (void)fd_write_all(STDERR_FILENO, line.text, line.length);
 }

@@ -19,6 +19,10 @@ void log_set_level(int level);
  * and never again after. */
 void log_open(const char *identifier);
 
+/* Standard error is a file of our own, opened for appending: a line that would make it longer than max empties it
+ * first. */
+void log_bound_file(uint64_t max);
+
 /* Fields of a log entry, beside its text. Members that are NULL or 0 are left out. */
 typedef struct LogFields {
         const char *network;

@@ -116,6 +116,21 @@ static void test_limited(void **state) {
         assert_non_null(strstr(text, "15 similar lines were dropped\ntest: again\n"));
 }
 
+static void test_file_is_bounded(void **state) {
+        (void)state;
+
+        capture_begin();
+        assert_true(fcntl(captured, F_SETFL, O_APPEND) == 0);
+        log_bound_file(100);
+        for (int i = 0; i < 25; i++)
+                log_info("line number %d", i); /* 21 or 22 bytes */
+        log_bound_file(0);
+        AUTO(string_drop) char *text = capture_end();
+        assert_true(strlen(text) <= 100);
+        assert_true(string_has_prefix(text, "test: line number 2"));
+        assert_non_null(strstr(text, "test: line number 24\n"));
+}
+
 static void set_journal_stream(void) {
         struct stat st;
         AUTO(string_drop) char *value = NULL;
@@ -203,8 +218,8 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_line_with_fields), cmocka_unit_test(test_one_entry_is_one_line),
                 cmocka_unit_test(test_levels),           cmocka_unit_test(test_errno_is_kept),
-                cmocka_unit_test(test_limited),          cmocka_unit_test(test_journal),
-                cmocka_unit_test(test_no_journal),
+                cmocka_unit_test(test_limited),          cmocka_unit_test(test_file_is_bounded),
+                cmocka_unit_test(test_journal),          cmocka_unit_test(test_no_journal),
         };
 
         unsetenv("JOURNAL_STREAM");

@@ -31,6 +31,7 @@
 #define OTHER_WAIT_USEC (10 * USEC_PER_SEC)
 #define CHILD_WAIT_USEC (1 * USEC_PER_SEC)
 #define LARGE_BLOCK     (128 * 1024)
+#define LOG_FILE_MAX    (1024 * 1024)
 
 enum { STATUS_DONE = 0, STATUS_FAILED = 1, STATUS_USAGE = 2 };
 
@@ -150,15 +151,16 @@ static int stage_engine(Daemon *d, Error *e) {
         return r;
 }
 
-/* The last words of a start in the background were told on its caller's standard error; the next go to a file. */
+/* The last words of a start in the background were told on its caller's standard error; the next go to a file, behind
+ * those of the daemon before. */
 static void say_ready(void *userdata) {
         Daemon *d = userdata;
 
         if (d->ready_pipe >= 0) {
                 AUTO(fd_drop)
-                int log = openat(d->runtime_fd, LOG_FILE,
-                                 O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+                int log = openat(d->runtime_fd, LOG_FILE, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
                 background_ready(&d->ready_pipe, log);
+                log_bound_file(log >= 0 ? LOG_FILE_MAX : 0);
                 if (chdir("/") < 0)
                         log_debug("Failed to leave the working directory: %s, ignoring", strerror(errno));
         }
