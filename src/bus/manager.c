@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/string-util.h"
-#include "driver/qemu/machine.h"
 
 /* ---- properties ---------------------------------------------------------------------------------------------------
  */
@@ -32,15 +31,28 @@ static int append_hypervisors(sd_bus_message *reply, Face *f) {
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
-static int append_emulators(sd_bus_message *reply, UNUSED Face *f) {
-        const Machine *machine;
+static int append_emulators_of(sd_bus_message *reply, const Driver *driver) {
+        for (size_t i = 0; driver->emulator; i++) {
+                AUTO(string_drop) char *path = NULL;
+                const char *arch;
+
+                int r = driver->emulator(i, &arch, &path);
+                if (r == -ENOENT)
+                        break;
+                if (r > 0)
+                        r = sd_bus_message_append(reply, "(ss)", arch, path);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int append_emulators(sd_bus_message *reply, Face *f) {
+        const Engine *engine = f->bus->engine;
 
         int r = sd_bus_message_open_container(reply, 'a', "(ss)");
-        for (size_t i = 0; (machine = machine_at(i)) && r >= 0; i++) {
-                AUTO(string_drop) char *path = NULL;
-                if (machine_program(machine, &path) >= 0)
-                        r = sd_bus_message_append(reply, "(ss)", machine->arch, path);
-        }
+        for (size_t i = 0; i < engine->n_hypervisors && r >= 0; i++)
+                r = append_emulators_of(reply, engine->hypervisors[i].driver);
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 

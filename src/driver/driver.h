@@ -72,6 +72,11 @@ struct Driver {
          * at most ten seconds. */
         int (*probe)(const DriverHost *host, GuestAnswer answer, void *userdata, Error *e);
 
+        /* The emulators of its guests, for people who ask what is there: by index, 1 with the architecture and the path
+         * (the caller's), 0 when that one is not installed, -ENOENT past the last. NULL: its guests have none, or
+         * another driver's. */
+        int (*emulator)(size_t index, const char **ret_arch, char **ret_path);
+
         /* Can this domain run here? Synchronous, no side effect: emulator for spec->arch installed, firmware found,
          * keys that it does not know. */
         int (*check)(const DriverHost *host, const DomainSpec *spec, Error *e);

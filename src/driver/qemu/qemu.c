@@ -59,6 +59,18 @@ static int qemu_probe(const DriverHost *host, GuestAnswer answer, void *userdata
         return 0;
 }
 
+static int qemu_emulator(size_t index, const char **ret_arch, char **ret_path) {
+        const Machine *machine = machine_at(index);
+        if (!machine)
+                return -ENOENT;
+
+        int r = machine_program(machine, ret_path);
+        if (r == -ENOENT)
+                return 0;
+        *ret_arch = machine->arch;
+        return r < 0 ? r : 1;
+}
+
 /* ---- can it run here ---- */
 
 static int qemu_check(UNUSED const DriverHost *host, const DomainSpec *spec, Error *e) {
@@ -117,6 +129,7 @@ static Guest *qemu_free(Guest *g) {
 const Driver qemu_driver = {
         .name = "qemu",
         .probe = qemu_probe,
+        .emulator = qemu_emulator,
         .check = qemu_check,
         .new = qemu_new,
         .free = qemu_free,
