@@ -9,6 +9,11 @@
 
 #include "base/string-util.h"
 
+/* These may be macros, for the analyser. */
+#undef error_set
+#undef error_set_value
+#undef error_set_errno
+
 #define VALUE_SHOWN_MAX 80
 
 /* Name, errno and the text shown when there was no memory for a better one. */

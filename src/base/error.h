@@ -46,6 +46,13 @@ int error_set_value(Error *e, ErrorId id, const char *what, const char *value, c
 /* As error_set(ERROR_INTERNAL), with ": STRERROR" appended. Returns the negative of |err|; err may have either sign. */
 int error_set_errno(Error *e, int err, const char *format, ...) PRINTF_LIKE(3, 4);
 
+/* What the static analyser cannot see from a caller: none of these ever returns 0. */
+#ifdef __clang_analyzer__
+#define error_set(...)       (error_set(__VA_ARGS__), -1)
+#define error_set_value(...) (error_set_value(__VA_ARGS__), -1)
+#define error_set_errno(...) (error_set_errno(__VA_ARGS__), -1)
+#endif
+
 /* Put "TEXT: " before the message that is set; nothing when none is. */
 void error_prefix(Error *e, const char *format, ...) PRINTF_LIKE(2, 3);
 

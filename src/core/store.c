@@ -287,7 +287,7 @@ static int load_network_columns(Store *s, Query *q, Network *n, Error *e) {
 
 static int load_network(Store *s, Query *q, Registry *r, Error *e) {
         const char *name = query_text(q);
-        Owner *owner;
+        Owner *owner = NULL;
         Network *n = NULL;
         unsigned number;
         if (!name || object_name_parse(name, &number) < 0)

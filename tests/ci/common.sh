@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shared by the checks of this folder: sourced, not run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
