@@ -7,12 +7,14 @@ MESON_FLAGS ?=
 # As root already there is nothing to ask sudo for.
 SUDO ?= $(if $(filter-out 0,$(shell id -u)),sudo)
 
-# What `make check` runs. Suites are those of meson test; the second list's start the system
-# scope's daemon and act as several users, so they run as root.
+# What `make check` runs. Suites are those of meson test; the second list's make namespaces of
+# all kinds, start the system scope's daemon and act as several users, so they run as root.
 SUITES ?= unit fuzz
-ROOT_SUITES ?= daemon system
+ROOT_SUITES ?= root daemon system
 # Checks that are not meson tests (other builds, linters): each a script that fails or does not.
 STEPS ?= $(sort $(wildcard tests/ci/[0-9]*.sh))
+# One that hangs is ended; each meson test has a timeout of its own.
+STEP_TIMEOUT ?= 15m
 BENCHMARK ?= tests/bench/run
 
 # Where the tests find things.
@@ -75,7 +77,7 @@ check-steps: $(STEPS)
 
 $(STEPS):
 	@echo "== $@"; \
-	if scripts/unchroot bash $@; then result=passed; else result=failed; fi; \
+	if scripts/unchroot timeout --kill-after=30 $(STEP_TIMEOUT) bash $@; then result=passed; else result=failed; fi; \
 	mkdir -p $(BUILD)/results && echo "$$result $@" >>$(BUILD)/results/steps; \
 	echo "== $@ $$result"; \
 	[ $$result = passed ]
