@@ -19,7 +19,7 @@ CLEAN_EVERY = 20      # batches
 @pytest.fixture(scope="module")
 def config():
     return {"max_networks": 4, "max_domains": 6, "max_memory": "128M", "max_vcpus": 6, "max_vcpus_per_domain": 2,
-            "max_streams": 16, "max_connections": 8, "max_ended": 4, "start_timeout": "5s", "console_log_size": "64k"}
+            "max_streams": 16, "max_connections": 8, "max_ended": 4, "console_log_size": "64k"}
 
 
 def clean(who):
