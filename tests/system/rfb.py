@@ -57,8 +57,8 @@ class Viewer:
 
 
 def vnc_response(challenge, password):
-    """The challenge, encrypted with DES by the password, each byte of which goes bit by bit backwards. openssl counts DES
-    among what only a legacy provider has, but not three of it with the same key, which is the same."""
+    """The challenge, encrypted with DES by the password, each byte of which goes bit by bit backwards. openssl counts
+    DES among what only a legacy provider has, but not three of it with one key, which is the same."""
     key = bytes(int(f"{b:08b}"[::-1], 2) for b in password.encode().ljust(8, b"\0")[:8])
     return subprocess.run(["openssl", "enc", "-des-ede3", "-K", (key * 3).hex(), "-nopad"], input=challenge,
                           capture_output=True, check=True).stdout

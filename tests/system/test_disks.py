@@ -1,5 +1,5 @@
-"""Disks with real guests behind them: what is written stays, what is not to be written does not change, and what a guest
-is booted from by either firmware."""
+"""Disks with real guests behind them: what is written stays, what is not to be written does not change, and UEFI boots
+from them."""
 
 import contextlib
 import hashlib
@@ -80,7 +80,7 @@ def read(guest, device, at_mib, length=16):
 
 
 def test_disks_keep_what_is_written(alice, network, start, loop):
-    """Raw, qcow2 with two layers below it, a block device, a read-only one: a first guest writes, a second one reads."""
+    """Raw, qcow2 with two layers below it, a block device, a read-only one: one guest writes, the next one reads."""
     user = alice.user
     raw, fixed = user.disk("raw.img", 8 * MIB), user.file("fixed.img", b"do not touch".ljust(MIB, b"\0"), mode=0o400)
     for name, below in (("base", None), ("middle", "base"), ("top", "middle")):
@@ -171,3 +171,20 @@ def test_uefi(alice, network, efi_disk):
         assert ended.result()[0] == "poweroff"
     finally:
         destroyed(alice.destroy_domain, name)
+
+
+def test_uefi_of_another_architecture(alice, network):
+    """It is the only firmware that there is for aarch64, so nobody needs to ask for it. From an empty disk it
+    gets no further than its shell, which can be talked to."""
+    disk = alice.user.disk("empty.img")
+    refused("NotSupported", alice.create_domain, network.name, "256M", [disk], arch="aarch64", hypervisor="qemu",
+            extra={"firmware": "bios"})
+    name = alice.create_domain(network.name, "256M", [disk], arch="aarch64", hypervisor="qemu")
+    try:
+        with Console(alice.domain(name, "OpenConsole")) as console:
+            console.expect(r"UEFI Interactive Shell", 120)
+            console.expect(r"Shell> ", 30)
+            console.send("echo said-in-the-shell\r")
+            console.expect(r"^said-in-the-shell", 30)
+    finally:
+        alice.destroy_domain(name)

@@ -1,7 +1,7 @@
 """What a running guest has: processors, networks, a screen, a port for an agent, a jail around it; and how it ends.
 
-Two guests stand for most of the file: an x86_64 one with two processors and a leg in each of two networks, and beside it
-on the first network an aarch64 one.
+Two guests stand for most of the file: an x86_64 one with two processors and a leg in each of two networks, and beside
+it on the first network an aarch64 one.
 """
 
 import contextlib
@@ -228,7 +228,7 @@ def test_power_button(pair):
 
 # ---- Endings ----
 
-COMBINATIONS = [f"{on_poweroff}-{on_reboot}" for on_poweroff in ("destroy", "restart") for on_reboot in ("destroy", "restart")]
+COMBINATIONS = ["destroy-destroy", "destroy-restart", "restart-destroy", "restart-restart"]  # on_poweroff-on_reboot
 
 
 class Booter:

@@ -34,7 +34,7 @@ class Rig:
     def __init__(self, who, image):
         self.who = who
         self.name, self.path = who.manager("CreateNetwork", "asa{sv}", HOSTS, {"subnet": SUBNET})
-        self.hosts = {name: (address, mac, address6) for name, address, mac, address6 in who.network(self.name, "GetHosts")}
+        self.hosts = {name: rest for name, *rest in who.network(self.name, "GetHosts")}  # address, MAC, IPv6 address
         self.properties = who.get_all(self.path, NETWORK)
         self.gateway = self.properties["Gateway"]
         self.starting = [who.start_domain(self.name, "96M", mac=self.hosts[h][1], hypervisor="qemu",
@@ -115,9 +115,9 @@ def rig(rigs):
 def run_inside(broker, rig, *command, nick="alice"):
     """What the owner does with the command line."""
     user = broker.people[nick]
-    return subprocess.run([os.path.join(BUILD, "debmarshal"), f"--address={broker.daemon.peer_address}", "network", "exec",
-                           rig.name, "--", *command], env=user.environment(), text=True, capture_output=True,
-                          check=False, timeout=30, cwd="/", **user.popen_identity())
+    program = [os.path.join(BUILD, "debmarshal"), f"--address={broker.daemon.peer_address}"]
+    return subprocess.run([*program, "network", "exec", rig.name, "--", *command], env=user.environment(), text=True,
+                          capture_output=True, check=False, timeout=30, cwd="/", **user.popen_identity())
 
 
 # ---- Addresses ----
@@ -132,7 +132,8 @@ def test_reserved_addresses(rigs):
             assert (guest.host, guest.address) == (host, address)
             assert guest.run("cat /sys/class/net/eth0/address").strip() == mac
             assert re.findall(r"inet (\S+)", guest.run("ip -4 address show dev eth0")) == [f"{address}/28"]
-            assert re.findall(r"inet6 (\S+)", guest.run("ip -6 address show dev eth0 scope global")) == [f"{address6}/64"]
+            six = re.findall(r"inet6 (\S+)", guest.run("ip -6 address show dev eth0 scope global"))
+            assert six == [f"{address6}/64"]
             assert ipaddress.ip_address(address6) in ipaddress.ip_network(rig.properties["Subnet6"])
 
 
@@ -251,9 +252,9 @@ def keeper_of(user):
 
 
 def nsenter(user, pid):
-    return subprocess.run(["nsenter", f"--user=/proc/{pid}/ns/user", f"--net=/proc/{pid}/ns/net", "--preserve-credentials",
-                           "ip", "-o", "-4", "address"], env=user.environment(), text=True, capture_output=True,
-                          check=False, **user.popen_identity())
+    program = ["nsenter", f"--user=/proc/{pid}/ns/user", f"--net=/proc/{pid}/ns/net", "--preserve-credentials"]
+    return subprocess.run([*program, "ip", "-o", "-4", "address"], env=user.environment(), text=True,
+                          capture_output=True, check=False, **user.popen_identity())
 
 
 def test_only_the_owner_enters(broker, rigs):
@@ -373,8 +374,8 @@ def test_listen(rig):
 
 
 def test_dhcpv6(broker):
-    """Where it is asked for, a client with a reserved MAC gets the reserved address of this kind too. The client is the
-    owner's own, behind a port that she adds to the bridge."""
+    """Where it is asked for, a reserved MAC gets its reserved address of this kind too. The client is the owner's own,
+    behind a port that she adds to the bridge."""
     alice = broker.caller("alice")
     name, path = alice.manager("CreateNetwork", "asa{sv}", ["six"], {"ipv6": "dhcp"})
     try:

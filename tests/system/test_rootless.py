@@ -41,7 +41,8 @@ class CommandLine:
 
     def __call__(self, *arguments, stdin="", status=0, timeout=90):
         """What it prints."""
-        process = self.popen(*arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        process = self.popen(*arguments, text=True, **pipes)
         try:
             out, errors = process.communicate(stdin, timeout)
         finally:
@@ -77,8 +78,7 @@ def ssh_server(user):
         shutil.copy(library, tree + library)
     with open(os.path.join(tree, "etc", "passwd"), "w", encoding="utf-8") as f:
         f.write("root::0:0:root:/root:/bin/sh\n")
-    subprocess.run(["dropbearkey", "-t", "ed25519", "-f", f"{tree}/etc/host-key"], check=True, stdout=subprocess.DEVNULL,
-                   stderr=subprocess.DEVNULL)
+    subprocess.run(["dropbearkey", "-t", "ed25519", "-f", f"{tree}/etc/host-key"], check=True, capture_output=True)
     key = os.path.join(user.home, ".ssh", "id_ed25519")
     os.makedirs(os.path.dirname(key), mode=0o700)
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
@@ -149,7 +149,8 @@ def test_the_main_job(cli, image, initrd):
 
 def check_console(cli, domain):
     """Two at once; what was said before comes first."""
-    consoles = [cli.popen("domain", "console", domain, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
+    pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+    consoles = [cli.popen("domain", "console", domain, **pipes) for _ in range(2)]
     try:
         consoles[0].stdin.write(b"7 echo $((6 * 7)) is it\n")
         consoles[0].stdin.flush()

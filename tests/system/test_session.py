@@ -1,12 +1,15 @@
 """The session scope: the same broker without any privilege, on its own socket, for the one user who runs it."""
 
+import json
 import os
+import re
 import socket
 import stat
 import time
 
 import pytest
 
+import bootsector
 from caller import DOMAIN, MANAGER, ROOT_PATH, CallError, domain_path
 from conftest import refused
 from guests import Console
@@ -87,3 +90,25 @@ def test_idle_daemon_ends(broker, people):
             broker.daemon.stop()
         broker.daemon.write_config({})
         broker.daemon.start()
+
+
+def test_jail(alice, network):
+    """What the system scope gives by a foreign uid is here a user namespace: as its user, with nothing of hers."""
+    disk = alice.user.file("boot.img", bootsector.disk())
+    name = alice.create_domain(network.name, "32M", [disk], hypervisor="qemu")
+    try:
+        pid = json.loads(alice.domain(name, "Describe"))["pid"]
+        with open(f"/proc/{pid}/status", encoding="utf-8") as f:
+            status = dict(line.split(":", 1) for line in f.read().splitlines())
+        assert all(int(status[c], 16) == 0 for c in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"))
+        assert status["NoNewPrivs"].strip() == "1" and status["Seccomp"].strip() == "2"
+        for kind in ("user", "mnt", "net", "pid", "ipc", "uts"):
+            assert os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}"), kind
+        with open(f"/proc/{pid}/uid_map", encoding="utf-8") as f:
+            assert f.read().split()[1:] == [str(alice.user.uid), "1"]
+        for path in ("home", "root", "etc/passwd", "proc/self", "run", alice.user.home.lstrip("/")):
+            assert not os.path.exists(f"/proc/{pid}/root/{path}"), path
+        with open(f"/proc/{pid}/net/dev", encoding="utf-8") as f:
+            assert re.findall(r"^\s*(\S+):", f.read(), re.MULTILINE) == ["lo"]
+    finally:
+        alice.destroy_domain(name)
