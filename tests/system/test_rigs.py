@@ -397,12 +397,12 @@ ip link set port master br0 up
 echo 0 >/proc/sys/net/ipv6/conf/six/accept_dad
 ip link set six address "$1" up
 dir=$(mktemp -d)
-printf '#!/bin/sh\\necho "$reason $new_ip6_address"\\n' >"$dir/script"
+printf '#!/bin/sh\necho "$reason $new_ip6_address" >>%s/told\n' "$dir" >"$dir/script"
 chmod 755 "$dir/script"
-for n in 1 2 3 4 5 6 7 8 9 10; do
-        ip -6 -o address show dev six scope link | grep -q fe80 && break
-        sleep 0.1
-done
-timeout 20 /usr/sbin/dhclient -6 -1 -D LL -sf "$dir/script" -lf "$dir/leases" -pf "$dir/pid" six
-kill "$(cat "$dir/pid")"
+until ip -6 -o address show dev six scope link | grep -q fe80; do sleep 0.1; done
+timeout 25 /usr/sbin/dhclient -6 -d -1 -D LL -sf "$dir/script" -lf "$dir/leases" -pf "$dir/pid" six &
+until grep -s BOUND "$dir/told" || ! kill -0 $!; do sleep 0.1; done
+kill $!
+wait $! || true
+rm -r "$dir"
 """

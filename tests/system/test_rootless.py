@@ -4,6 +4,7 @@ Each step is one that a person would do; they stand on each other, so they are o
 """
 
 import gzip
+import json
 import os
 import re
 import select
@@ -170,15 +171,17 @@ def check_console(cli, domain):
 
 def check_ssh_and_capture(cli, network):
     """A command over SSH, through a descriptor that debmarshal passes; and all of it is on the wire."""
-    with cli.popen("network", "capture", "--write", "net.pcapng", network, stderr=subprocess.PIPE) as capture:
-        path = os.path.join(cli.user.home, "net.pcapng")
+    path = os.path.join(cli.user.home, "net.pcapng")
+    tcpdump = ["tcpdump", "-n", "-t", "-r", path]
+    gateway = json.loads(cli("network", "show", "--json", network))["gateway"]
+    capture = cli.popen("network", "capture", "--write", path, network)
+    try:
         wait_for(lambda: os.path.exists(path) and os.path.getsize(path), "the capture begins", 10)
-        told = cli("ssh", f"root@{network}/web", "hostname; ping -c 2 -i 0.2 $(ip route | awk '/src/ { print $1 }' | "
-                   "sed 's,0/.*,1,')")
+        told = cli("ssh", f"root@{network}/web", f"hostname; ping -c 2 -i 0.2 {gateway}")
         assert told.startswith("web\n") and "2 packets received" in told
-        tcpdump = ["tcpdump", "-n", "-t", "-r", path]
-        wait_for(lambda: b"echo reply" in subprocess.run([*tcpdump, "icmp"], capture_output=True, check=False).stdout,
-                 "pings are captured", 10)
+        wait_for(lambda: subprocess.run([*tcpdump, "icmp"], capture_output=True, check=False).stdout.count(
+            b"echo reply") == 2, "the pings are captured", 10)
+    finally:
         capture.terminate()
         capture.wait(10)
     pings = subprocess.run([*tcpdump, "icmp"], capture_output=True, check=True, text=True).stdout.splitlines()
