@@ -26,7 +26,7 @@ from daemon import Daemon
 from leaks import Process, Snapshot, become_subreaper, descendants, processes_below, records
 
 CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x20000, 0x1000, 0x4000, 0x40000
-DEADLINE = 60  # seconds until all must be well again after a point; others may keep the kernel's networking busy
+DEADLINE = 60  # seconds until all must be well again after a point; others may keep the kernel busy with networks
 SYSCALLS = "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"
 
 
@@ -465,20 +465,10 @@ def in_child(function):
     with tempfile.TemporaryFile("w+", encoding="utf-8") as report:
         pid = os.fork()
         if pid == 0:
-            status = 1
             try:
-                become_subreaper()
-                hide_kvm()
-                report.write(str(function()))
-                status = 0
-            except Failure as error:
-                report.write(str(error))
-            except BaseException:
-                traceback.print_exc(file=report)
+                os._exit(_run_in_child(function, report))
             finally:
-                end_children()
-                report.flush()
-                os._exit(status)
+                os._exit(2)
         _, status = os.waitpid(pid, 0)
         report.seek(0)
         if status != 0:
@@ -486,7 +476,19 @@ def in_child(function):
         return int(report.read())
 
 
-def end_children():
-    """What a failure left running."""
-    for process in processes_below().values():
-        os.kill(process.pid, signal.SIGKILL)
+def _run_in_child(function, report):
+    status = 1
+    try:
+        become_subreaper()
+        hide_kvm()
+        report.write(str(function()))
+        status = 0
+    except Failure as error:
+        report.write(str(error))
+    except BaseException:
+        traceback.print_exc(file=report)
+    report.flush()
+    for process in processes_below().values():  # what a failure left running
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    return status

@@ -57,7 +57,8 @@ def sweep(people, base, operation, mode="fail", only=""):
         number = counted = 0
         while True:
             number += 1
-            point = Point(rig, operation, mode, number, lambda: rig.orphan(only))
+            act = (lambda: rig.orphan(only)) if mode == "hold" else (lambda: None)
+            point = Point(rig, operation, mode, number, act)
             try:
                 counted += go_on(rig, point)
                 complaints = point.judge()
