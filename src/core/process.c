@@ -18,6 +18,7 @@
 
 #include "base/fd.h"
 #include "base/string-util.h"
+#include "base/time-util.h"
 
 #define STAT_MAX     4096
 #define BRIEFLY_MSEC 100 /* a killed process needs less than one */
@@ -148,10 +149,39 @@ int process_reap(int pidfd, ChildExit *ret) {
         return 1;
 }
 
+/* A process that is traced ends like any other, and its pidfd tells so; but it stays a zombie until its tracer has seen
+ * that, or is gone, and of this nothing tells its parent. A source on the pidfd would wake the loop again and again. */
+#define TRACED_USEC (200 * USEC_PER_MSEC)
+
+static int on_look_again(sd_event_source *source, uint64_t usec UNUSED, void *userdata) {
+        int pidfd = (int)(intptr_t)userdata;
+        ChildExit unused;
+
+        if (process_reap(pidfd, &unused) == 0 && sd_event_source_set_time_relative(source, TRACED_USEC) >= 0 &&
+            sd_event_source_set_enabled(source, SD_EVENT_ONESHOT) >= 0)
+                return 0;
+        fd_drop(&pidfd);
+        sd_event_source_set_floating(source, false);
+        return 0;
+}
+
+/* Without memory for a timer the zombie stays until the daemon ends. */
+static void look_again_later(sd_event *event, int pidfd) {
+        sd_event_source *source = NULL;
+
+        if (sd_event_add_time_relative(event, &source, CLOCK_MONOTONIC, TRACED_USEC, TRACED_USEC, on_look_again,
+                                       (void *)(intptr_t)pidfd) < 0 ||
+            sd_event_source_set_floating(source, true) < 0)
+                fd_drop(&pidfd);
+        sd_event_source_unref(source);
+}
+
 static int on_abandoned_gone(sd_event_source *source, int fd, uint32_t revents UNUSED, void *userdata UNUSED) {
         ChildExit unused;
-        if (process_reap(fd, &unused) == 0)
-                return 0;
+        if (process_reap(fd, &unused) == 0 && sd_event_source_set_io_fd_own(source, false) >= 0) {
+                sd_event_source_set_enabled(source, SD_EVENT_OFF);
+                look_again_later(sd_event_source_get_event(source), fd);
+        }
         /* The loop held the last reference to the source, and the source owns the descriptor. */
         sd_event_source_set_floating(source, false);
         return 0;
@@ -193,14 +223,17 @@ static void process_unwatch(Process *p) {
         fd_drop(&p->pidfd);
 }
 
-static int on_ended(sd_event_source *source UNUSED, int fd, uint32_t revents UNUSED, void *userdata) {
+static int on_ended(sd_event_source *source, int fd, uint32_t revents UNUSED, void *userdata) {
         Process *p = userdata;
-
         ChildExit exit = { CHILD_UNKNOWN, 0 };
-        /* 0: somebody traces it and has to see it first. */
-        if (process_reap(fd, &exit) == 0)
-                return 0;
 
+        /* 0: dead as it is, somebody traces it and has to see it first. How it ended is not worth the wait. */
+        if (process_reap(fd, &exit) == 0) {
+                sd_event *event = sd_event_source_get_event(source);
+                exit = (ChildExit){ CHILD_UNKNOWN, 0 };
+                p->source = sd_event_source_disable_unref(p->source);
+                look_again_later(event, fd_take(&p->pidfd));
+        }
         process_unwatch(p);
         p->ended(p, &exit);
         return 0;
@@ -220,6 +253,11 @@ int process_watch(Process *p, sd_event *event, const ProcessId *id, int pidfd, P
 void process_kill(Process *p) {
         if (p->pidfd >= 0)
                 (void)send_kill(p->pidfd);
+}
+
+void process_drop(Process *p, sd_event *event) {
+        p->source = sd_event_source_disable_unref(p->source);
+        process_abandon(event, fd_take(&p->pidfd));
 }
 
 void process_done(Process *p) {

@@ -55,5 +55,7 @@ struct Process {
 int process_watch(Process *p, sd_event *event, const ProcessId *id, int pidfd, ProcessEnded ended, void *userdata);
 /* SIGKILL through the pidfd; ended() still comes. Harmless when Idle. */
 void process_kill(Process *p);
+/* Kill it, and wait for its end no longer: ended() does not come. Any state -> Idle, the id stays. */
+void process_drop(Process *p, sd_event *event);
 /* Stop watching and forget it, without killing. Any state -> Idle. */
 void process_done(Process *p);

@@ -19,6 +19,8 @@
 #include "base/string-util.h"
 #include "base/time-util.h"
 
+#define REMOVAL_USEC (2 * USEC_PER_SEC)
+
 struct NetworkJob {
         Engine *engine;
         Network *network;
@@ -26,7 +28,7 @@ struct NetworkJob {
         void *userdata;
         KeeperStart start;
         Error error; /* why a creation is being undone */
-        sd_event_source *defer;
+        sd_event_source *defer, *deadline;
 };
 
 static int job_new(Engine *e, Network *n, EngineDone done, void *userdata, Error *error) {
@@ -48,6 +50,7 @@ static int job_new(Engine *e, Network *n, EngineDone done, void *userdata, Error
 static void job_free(struct NetworkJob *job) {
         keeper_start_stop(&job->start);
         sd_event_source_disable_unref(job->defer);
+        sd_event_source_disable_unref(job->deadline);
         error_clear(&job->error);
         job->network->job = NULL;
         job->engine->n_jobs--;
@@ -83,6 +86,30 @@ static void removal_finish(struct NetworkJob *job) {
         engine_answer(done, userdata, NULL, NULL, error_is_set(&error) ? &error : NULL);
 }
 
+/* Its owner traces the keeper, or something that the keeper as the init of its namespace has to wait for: however long
+ * she does, what is killed runs nothing any more. */
+static int removal_overdue(UNUSED sd_event_source *s, UNUSED uint64_t usec, void *userdata) {
+        struct NetworkJob *job = userdata;
+        Network *n = job->network;
+
+        log_write(LOG_WARNING, LOG_FIELDS(.network = n->name, .uid = &n->owner->uid),
+                  "The keeper of network %s is killed but does not end: no longer waited for", n->name);
+        process_drop(&n->process, job->engine->event);
+        removal_finish(job);
+        return 0;
+}
+
+/* network_keeper_ended() goes on, or else removal_overdue(). */
+static void removal_kill(struct NetworkJob *job) {
+        process_kill(&job->network->process);
+        int r = sd_event_add_time_relative(job->engine->event, &job->deadline, CLOCK_MONOTONIC, REMOVAL_USEC, 0,
+                                           removal_overdue, job);
+        if (r < 0)
+                log_write(LOG_WARNING, LOG_FIELDS(.network = job->network->name),
+                          "Failed to set a timer for the end of network %s: %s, ignoring", job->network->name,
+                          strerror(-r));
+}
+
 static int removal_deferred(UNUSED sd_event_source *s, void *userdata) {
         removal_finish(userdata);
         return 0;
@@ -115,7 +142,7 @@ int network_begin_removal(Engine *e, Network *n, EngineDone done, void *userdata
                         job_free(n->job);
                 return r;
         }
-        process_kill(&n->process); /* network_keeper_ended() goes on */
+        removal_kill(n->job);
         return 0;
 }
 
@@ -126,7 +153,7 @@ static void creation_undo(struct NetworkJob *job, const Error *why) {
         error_set(&job->error, why->id, "%s", error_text(why));
         registry_set_network_state(&job->engine->registry, n, NETWORK_DESTROYING);
         if (n->process.pidfd >= 0)
-                process_kill(&n->process);
+                removal_kill(job);
         else
                 removal_finish(job);
 }
