@@ -134,7 +134,7 @@ static int error_of(long number) {
 
 /* At the entry of the call: let the kernel run none in its place, and give the errno at its exit. A close() that fails
  * has closed; a brk() that fails gives no errno but an older end. */
-static void fail_call(int signals, long number, int error) {
+static void fail_call(long number, int error) {
         struct user_regs_struct regs = get_registers();
         int status;
 
@@ -144,7 +144,7 @@ static void fail_call(int signals, long number, int error) {
         }
         if (ptrace(PTRACE_SYSCALL, tracee, 0, 0) < 0)
                 die("PTRACE_SYSCALL");
-        if (!wait_for_stop(signals, &status) || !WIFSTOPPED(status))
+        if (waitpid(tracee, &status, __WALL) != tracee || !WIFSTOPPED(status))
                 return;
         regs = get_registers();
         regs.rax = number == SYS_brk ? 0 : (unsigned long)-(long)error;
@@ -221,7 +221,7 @@ int main(int argc, char **argv) {
                                 if (strcmp(mode, "hold") == 0)
                                         wait_for_input_end();
                                 if (error != 0)
-                                        fail_call(signals, (long)info.entry.nr, error);
+                                        fail_call((long)info.entry.nr, error);
                                 ptrace(PTRACE_DETACH, tracee, 0, 0);
                                 return 0;
                         }
