@@ -19,10 +19,13 @@ from conftest import BUILD, refused
 from guests import SERVE, Guest
 from leaks import all_processes
 
-SUBNET = "192.168.77.0/28"
+# Other runs on this host at the same time have other addresses.
+RUN = os.getpid()
+SUBNET = f"192.168.{RUN % 250}.0/28"
 HOSTS = ["web", "db"]
 # Of the host, in no network's subnet but the last, which is in ours.
-OUTSIDE = ["198.51.100.1", "fd0e:bad::1", "192.168.77.13"]
+OUTSIDE = [f"198.18.{RUN >> 8 & 255}.{RUN & 255}", f"fd0e:bad::{RUN >> 16:x}:{RUN & 0xffff:x}",
+           f"192.168.{RUN % 250}.13"]
 
 
 IPV6_IS_THERE = "until ip -6 address show dev eth0 scope global | grep -q inet6; do sleep 0.1; done"
@@ -69,7 +72,7 @@ class HostServer:
         self.socket = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
         self.port = self.socket.getsockname()[1]
         for address in OUTSIDE:
-            subprocess.run(["ip", "address", "add", address, "dev", "lo"], check=True)
+            subprocess.run(["ip", "address", "replace", address, "dev", "lo"], check=True)
 
     def is_called(self):
         return bool(select.select([self.socket], [], [], 0)[0])
