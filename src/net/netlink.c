@@ -97,6 +97,15 @@ void netlink_link_up(Netlink *nl, int index) {
                 request_end(nl, request);
 }
 
+void netlink_move(Netlink *nl, int index, int netns_fd) {
+        struct nlmsghdr *request = link_begin(nl, "move a link", 0, index, 0);
+        if (!request)
+                return;
+
+        mnl_attr_put_u32(request, IFLA_NET_NS_FD, (uint32_t)netns_fd);
+        request_end(nl, request);
+}
+
 /* Has to come before the link is up: that is when the kernel gives it a link-local address. */
 static void no_own_address6(Netlink *nl, int index) {
         struct nlmsghdr *request = link_begin(nl, "turn off a link's own IPv6 addresses", 0, index, 0);

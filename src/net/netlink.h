@@ -14,6 +14,8 @@ void netlink_drop(Netlink **nl); /* for AUTO() */
 
 /* Queue requests; they are sent and their answers read by netlink_commit(), which returns the first failure and the
  * step's name. What does not fit the batch is remembered as a failure of that step. */
+/* Put a link into another network namespace, where it is down and has no master. */
+void netlink_move(Netlink *nl, int index, int netns_fd);
 void netlink_link_up(Netlink *nl, int index);
 /* An Ethernet bridge that forwards at once, floods multicast, keeps its MAC whatever joins it, and has no IPv6
  * address that it was not given. */
