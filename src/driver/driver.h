@@ -44,6 +44,8 @@ typedef struct GuestEvents {
         void (*ended)(Guest *g, EndReason reason, const char *text);
         /* The answer to stop(): nothing of it is left. */
         void (*stopped)(Guest *g);
+        /* The namespaces, user and network, of the network of its nic-th interface, for a driver that attaches_nics. */
+        int (*namespaces)(Guest *g, size_t nic, int *ret_user_fd, int *ret_net_fd, Error *e);
 } GuestEvents;
 
 /* The answer to a request to a live guest. fd is -1 where the request gives none; else the callee's. Once per request,
@@ -65,7 +67,8 @@ struct Guest {
 };
 
 struct Driver {
-        const char *name; /* "qemu" */
+        const char *name;   /* "qemu" */
+        bool attaches_nics; /* by itself, through events->namespaces(): no taps are made for its guests */
 
         /* Does it work here? Answers once through answer() (fd -1): e NULL, or ERROR_NOT_SUPPORTED with the reason and,
          * where known, the cure. Asynchronous, with its own deadline; asked once at daemon start and on demand. Ends in
@@ -88,6 +91,9 @@ struct Driver {
 
         /* Start; NEW -> STARTING. On failure of the call nothing has happened and no callback comes. */
         int (*start)(Guest *g, Error *e);
+        /* May there be something of a domain that has no process recorded? NULL: a guest is its process. Only for a
+         * former daemon's domains; then adopt() is called, also when it was being created or destroyed, and stop(). */
+        bool (*present)(const DriverHost *host, const Domain *d);
         /* Take over a running guest of a former daemon from domain->process and the domain's directory. started()
          * tells. An ended() may follow at once. */
         int (*adopt)(Guest *g, Error *e);

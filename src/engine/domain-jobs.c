@@ -399,7 +399,7 @@ static int next_tap_or_start(struct DomainJob *job, Error *error) {
         Domain *d = job->domain;
         Guest *g = d->guest;
 
-        if (g->n_taps == d->spec.n_nics)
+        if (g->driver->attaches_nics || g->n_taps == d->spec.n_nics)
                 return g->driver->start(g, error);
 
         Network *n = registry_network(&e->registry, d->spec.nics[g->n_taps].network);
@@ -449,6 +449,16 @@ static int guest_record(Guest *g, Error *error) {
         Engine *e = g->userdata;
 
         return store_update_domain(e->store, g->domain, error);
+}
+
+static int guest_namespaces(Guest *g, size_t nic, int *ret_user_fd, int *ret_net_fd, Error *error) {
+        Engine *e = g->userdata;
+        const char *name = g->domain->spec.nics[nic].network;
+        Network *n = registry_network(&e->registry, name);
+
+        if (!n || n->state != NETWORK_UP)
+                return error_set(error, ERROR_NETWORK_FAILED, "Network %s has failed", name);
+        return network_open_namespaces(n, ret_user_fd, ret_net_fd, error);
 }
 
 static void creation_confirmed(struct DomainJob *job) {
@@ -586,6 +596,7 @@ static void guest_ended(Guest *g, EndReason reason, const char *text) {
 
 const GuestEvents engine_guest_events = {
         .record = guest_record,
+        .namespaces = guest_namespaces,
         .started = guest_started,
         .paused = guest_paused,
         .ended = guest_ended,

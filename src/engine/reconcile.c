@@ -7,7 +7,8 @@
  * - A domain that was running or paused: adopted, or ended as "lost".
  * - A directory of a domain or a log of an ended one that nothing records: removed (tidy.c).
  *
- * A process is never unrecorded: core/spawn.h. */
+ * A process is never unrecorded: core/spawn.h. What a driver keeps elsewhere it finds itself: present() in
+ * driver/driver.h. */
 #include "engine/internal.h"
 
 #include <errno.h>
@@ -67,7 +68,7 @@ static int reconcile_networks(Engine *e, Error *error) {
 /* A guest for a recorded domain, adopted; without one there is nothing left to stop. */
 static int adopt_domain(Engine *e, Domain *d, Error *error) {
         const Driver *driver = hypervisor_driver(e, d->spec.hypervisor);
-        if (!driver)
+        if (!driver || !driver->adopt)
                 return error_set(error, ERROR_NOT_SUPPORTED, "hypervisor \"%s\" is not known to this daemon",
                                  d->spec.hypervisor);
 
@@ -92,9 +93,15 @@ static int kill_lost(Engine *e, const Domain *d, Error *error) {
         return 0;
 }
 
+static bool may_be_there(Engine *e, const Domain *d) {
+        const Driver *driver = hypervisor_driver(e, d->spec.hypervisor);
+
+        return d->process.pid || (driver && driver->present && driver->present(&e->driver_host, d));
+}
+
 static int reconcile_domain(Engine *e, Domain *d, Error *failure) {
         AUTO(error_clear) Error error = ERROR_INIT;
-        int r = d->process.pid ? adopt_domain(e, d, &error) : 0;
+        int r = may_be_there(e, d) ? adopt_domain(e, d, &error) : 0;
 
         if (r < 0 && kill_lost(e, d, failure) < 0)
                 return -EIO;
@@ -106,7 +113,7 @@ static int reconcile_domain(Engine *e, Domain *d, Error *failure) {
         } else if (d->state == DOMAIN_DESTROYING)
                 domain_end(e, d, d->end_reason, d->end_message);
         else if (r < 0 || !d->guest)
-                domain_end(e, d, END_LOST, r < 0 ? error_text(&error) : "it had no process");
+                domain_end(e, d, END_LOST, r < 0 ? error_text(&error) : "there is nothing of it");
         return 0;
 }
 
