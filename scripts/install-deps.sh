@@ -2,11 +2,11 @@
 # Installs the Debian packages that a task needs and that are missing.
 # With everything in place it asks only dpkg: instant, no network, no privilege.
 #
-# usage: install-deps.sh [--list] [build|demo|test|bench|package]...   (default: build)
+# usage: install-deps.sh [--list] [build|demo|test|bench|xen|package]...   (default: build)
 set -euo pipefail
 
 usage() {
-	echo "usage: ${0##*/} [--list] [build|demo|test|bench|package]..." >&2
+	echo "usage: ${0##*/} [--list] [build|demo|test|bench|xen|package]..." >&2
 	exit 2
 }
 
@@ -24,6 +24,8 @@ test=(
 	"${demo[@]}"
 	# units, static checks, sanitizers, fuzzers
 	clang clang-format clang-tidy cppcheck git libclang-rt-14-dev libcmocka-dev shellcheck
+	# the Xen driver, which runs in the tests of xen only, but has to build
+	libxen-dev
 	# buses and their clients
 	dbus libglib2.0-bin systemd
 	python3 python3-dbus python3-gi python3-pytest
@@ -40,6 +42,11 @@ bench=(
 	"${test[@]}"
 	iptables libvirt-clients libvirt-daemon-system python3-libvirt
 )
+# What tests/xen makes a dom0 of, and boots it with.
+xen=(
+	"${demo[@]}"
+	libxen-dev mmdebstrap tar
+)
 package=(
 	"${build[@]}"
 	build-essential debhelper dpkg-dev fakeroot
@@ -54,6 +61,7 @@ for arg; do
 	demo) wanted+=("${demo[@]}") ;;
 	test) wanted+=("${test[@]}") ;;
 	bench) wanted+=("${bench[@]}") ;;
+	xen) wanted+=("${xen[@]}") ;;
 	package) wanted+=("${package[@]}") ;;
 	*) usage ;;
 	esac

@@ -25,6 +25,7 @@
 #include "daemon/programs.h"
 #include "daemon/runtime-dir.h"
 #include "daemon/server.h"
+#include "driver/xen/loader.h"
 
 #define CONFIG_FILE     SYSCONFDIR "/debmarshal/debmarshald.conf"
 #define LOG_FILE        "debmarshald.log"
@@ -41,6 +42,7 @@ typedef struct Daemon {
         char *runtime_path, *keeper_path, *dnsmasq_path;
         int runtime_fd, lock_fd, ready_pipe;
         sd_event *event;
+        const Driver *drivers[5]; /* best first, ended by NULL */
         Engine engine;
         bool engine_started;
         Bus *bus;
@@ -127,9 +129,11 @@ static int stage_process(Daemon *d, Error *e) {
 
 /* Stage 4: the state of a former daemon is read, and what runs is ours again. Nobody can ask for anything yet. */
 static int stage_engine(Daemon *d, Error *e) {
-        static const Driver *const drivers[] = { &kvm_driver, &qemu_driver, NULL };
-        static const Driver *const test_drivers[] = { &kvm_driver, &qemu_driver, &null_driver, NULL };
+        AUTO(string_drop) char *directory = find_own_directory();
+        const Driver *drivers[] = { &kvm_driver, xen_driver_load(directory, LIBEXECDIR), &qemu_driver,
+                                    d->options.driver_null ? &null_driver : NULL, NULL };
 
+        memcpy(d->drivers, drivers, sizeof drivers);
         d->keeper_path = find_keeper();
         d->dnsmasq_path = *d->config.dnsmasq ? strdup(d->config.dnsmasq) : find_program("dnsmasq");
         if (!d->keeper_path || !d->dnsmasq_path)
@@ -144,7 +148,7 @@ static int stage_engine(Daemon *d, Error *e) {
                               .keeper_path = d->keeper_path,
                               .dnsmasq_path = d->dnsmasq_path,
                               .privileged = d->options.scope == SCOPE_SYSTEM },
-                .drivers = d->options.driver_null ? test_drivers : drivers,
+                .drivers = d->drivers,
         };
         int r = engine_start(&d->engine, e);
         d->engine_started = r >= 0;

@@ -10,18 +10,23 @@
 #define KEEPER     "debmarshal-keeper"
 #define MORE_PATHS "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
 
-char *find_keeper(void) {
+char *find_own_directory(void) {
         char self[PATH_MAX];
         ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
 
-        if (length > 0) {
-                self[length] = '\0';
-                char *slash = strrchr(self, '/');
-                AUTO(string_drop)
-                char *beside = slash ? string_printf("%.*s/" KEEPER, (int)(slash - self), self) : NULL;
-                if (beside && access(beside, X_OK) == 0)
-                        return TAKE(beside);
-        }
+        if (length <= 0)
+                return NULL;
+        self[length] = '\0';
+        char *slash = strrchr(self, '/');
+        return slash ? string_printf("%.*s", (int)(slash - self), self) : NULL;
+}
+
+char *find_keeper(void) {
+        AUTO(string_drop) char *directory = find_own_directory();
+        AUTO(string_drop) char *beside = directory ? string_printf("%s/" KEEPER, directory) : NULL;
+
+        if (beside && access(beside, X_OK) == 0)
+                return TAKE(beside);
         return strdup(LIBEXECDIR "/" KEEPER);
 }
 

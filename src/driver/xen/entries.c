@@ -1,0 +1,187 @@
+/* Who may what:
+ *
+ *   /local/domain/ID   the guest reads; of a few nodes in it, those by which it answers, it is the owner
+ *   /vm/UUID           the guest reads
+ *   /libxl/ID          dom0's alone: what xl must be told of a domain that it did not make
+ *
+ * A node of the guest's holds whatever the guest likes. We read none of them but the states of its devices. */
+#include "driver/xen/entries.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/time-util.h"
+
+#define DOM0 0
+
+static const char *vm_path(const char *uuid, char buffer[XEN_PATH_MAX]) {
+        snprintf(buffer, XEN_PATH_MAX, "/vm/%s", uuid);
+        return buffer;
+}
+
+const char *entries_path(uint32_t id, char buffer[XEN_PATH_MAX]) {
+        snprintf(buffer, XEN_PATH_MAX, "/local/domain/%u", id);
+        return buffer;
+}
+
+static void add_vm(XenStoreChange *c, const XenIdentity *who) {
+        char path[XEN_PATH_MAX];
+
+        change_node(c, vm_path(who->uuid, path), NULL, DOM0, who->id);
+        change_write(c, path, "uuid", "%s", who->uuid);
+        change_write(c, path, "name", "%s", who->domain->name);
+        change_write(c, path, "start_time", "%llu.00", (unsigned long long)(now_realtime_usec() / USEC_PER_SEC));
+}
+
+static void add_for_tools(XenStoreChange *c, const XenIdentity *who) {
+        char path[XEN_PATH_MAX];
+
+        snprintf(path, sizeof path, "/libxl/%u", who->id);
+        change_node(c, path, NULL, DOM0, XENSTORE_NOBODY);
+        change_write(c, path, "dm-version", "qemu_xen");
+        change_write(c, path, "type", "%s", machine_type_name(who->type));
+}
+
+static void add_guest_owned(XenStoreChange *c, const char *path, uint32_t id) {
+        static const char *const keys[] = {
+                "control/shutdown",
+                "control/feature-poweroff",
+                "control/feature-reboot",
+                "control/feature-suspend",
+                "control/sysrq",
+                "device/suspend/event-channel",
+                "data",
+                "drivers",
+                "feature",
+                "attr",
+                "error",
+        };
+
+        for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+                change_node(c, path, keys[i], id, XENSTORE_NOBODY);
+}
+
+static void add_memory(XenStoreChange *c, const char *path, const DomainSpec *spec) {
+        unsigned long long kilobytes = spec->memory >> 10;
+
+        change_write(c, path, "memory/static-max", "%llu", kilobytes);
+        change_write(c, path, "memory/target", "%llu", kilobytes);
+        change_write(c, path, "memory/videoram", "0");
+}
+
+static void fill_domain(XenStoreChange *c, const void *userdata) {
+        static const char *const directories[] = { "cpu", "memory", "device", "control", "console" };
+        const XenIdentity *who = userdata;
+        char path[XEN_PATH_MAX], vm[XEN_PATH_MAX];
+
+        add_vm(c, who);
+        add_for_tools(c, who);
+        change_remove(c, entries_path(who->id, path));
+        change_node(c, path, NULL, DOM0, who->id);
+        change_write(c, path, "vm", "%s", vm_path(who->uuid, vm));
+        change_write(c, path, "name", "%s", who->domain->name);
+        change_write(c, path, "domid", "%u", who->id);
+        for (size_t i = 0; i < ARRAY_LEN(directories); i++)
+                change_node(c, path, directories[i], DOM0, who->id);
+        add_guest_owned(c, path, who->id);
+        add_memory(c, path, &who->domain->spec);
+        for (unsigned i = 0; i < who->domain->spec.vcpus; i++) {
+                char key[32];
+                snprintf(key, sizeof key, "cpu/%u/availability", i);
+                change_write(c, path, key, "online");
+        }
+        change_write(c, path, "control/platform-feature-multiprocessor-suspend", "1");
+        change_write(c, path, "control/platform-feature-xs_reset_watches", "1");
+}
+
+int entries_add(XenStore *s, const XenIdentity *who, Error *e) {
+        return xenstore_change(s, fill_domain, who, e);
+}
+
+typedef struct RingEntries {
+        const XenIdentity *who;
+        const XenRings *rings;
+} RingEntries;
+
+/* The limit is that of what xenconsoled keeps while nobody reads the terminal. */
+static void fill_rings(XenStoreChange *c, const void *userdata) {
+        const RingEntries *r = userdata;
+        char path[XEN_PATH_MAX];
+
+        entries_path(r->who->id, path);
+        change_write(c, path, "store/port", "%u", r->rings->store_port);
+        change_write(c, path, "store/ring-ref", "%lu", r->rings->store_frame);
+        change_write(c, path, "console/port", "%u", r->rings->console_port);
+        change_write(c, path, "console/ring-ref", "%lu", r->rings->console_frame);
+        change_write(c, path, "console/type", "xenconsoled");
+        change_write(c, path, "console/output", "pty");
+        change_write(c, path, "console/limit", "1048576");
+        change_write(c, path, "console/tty", "%s", "");
+}
+
+int entries_add_rings(XenStore *s, const XenIdentity *who, const XenRings *rings, Error *e) {
+        return xenstore_change(s, fill_rings, &(const RingEntries){ who, rings }, e);
+}
+
+typedef struct Removal {
+        uint32_t id;
+        const char *uuid;
+} Removal;
+
+/* In the last two the kernel's drivers tell their troubles. */
+static void fill_removal(XenStoreChange *c, const void *userdata) {
+        static const char *const directories[] = {
+                "/local/domain/0/backend/vbd",
+                "/local/domain/0/backend/vif",
+                "/local/domain/0/backend/console",
+                "/local/domain/0/device-model",
+                "/libxl",
+                "/local/domain",
+                "/local/domain/0/error/backend/vbd",
+                "/local/domain/0/error/backend/vif",
+        };
+        const Removal *r = userdata;
+        char path[XEN_PATH_MAX];
+
+        for (size_t i = 0; i < ARRAY_LEN(directories); i++) {
+                snprintf(path, sizeof path, "%s/%u", directories[i], r->id);
+                change_remove(c, path);
+        }
+        change_remove(c, vm_path(r->uuid, path));
+}
+
+int entries_remove(XenStore *s, uint32_t id, const char *uuid, Error *e) {
+        return xenstore_change(s, fill_removal, &(const Removal){ id, uuid }, e);
+}
+
+static void fill_uuid_removal(XenStoreChange *c, const void *userdata) {
+        char path[XEN_PATH_MAX];
+
+        change_remove(c, vm_path(userdata, path));
+}
+
+int entries_remove_uuid(XenStore *s, const char *uuid, Error *e) {
+        return xenstore_change(s, fill_uuid_removal, uuid, e);
+}
+
+int entries_find(XenStore *s, const char *uuid, uint32_t *ret_id) {
+        AUTO(string_list_free) char **ids = NULL;
+        char wanted[XEN_PATH_MAX];
+        int r = xenstore_list(s, "/local/domain", &ids);
+
+        vm_path(uuid, wanted);
+        for (size_t i = 0; r >= 0 && ids && ids[i]; i++) {
+                AUTO(string_drop) char *vm = NULL;
+                char path[XEN_PATH_MAX];
+                uint64_t id;
+
+                if (parse_u64(ids[i], UINT16_MAX, &id) < 0 || id == DOM0)
+                        continue;
+                snprintf(path, sizeof path, "/local/domain/%u/vm", (unsigned)id);
+                if (xenstore_read(s, path, &vm) < 0 || !string_equal(vm, wanted))
+                        continue;
+                *ret_id = (uint32_t)id;
+                return 0;
+        }
+        return r < 0 ? r : -ENOENT;
+}

@@ -1,0 +1,33 @@
+/* A domain's entries in Xen's store: those that its guest needs, and those by which Xen's own tools know it. */
+#pragma once
+
+#include "core/domain.h"
+#include "driver/xen/store.h"
+
+typedef struct XenIdentity {
+        uint32_t id; /* Xen's number of it, another after each boot */
+        const Domain *domain;
+        MachineType type;
+        char uuid[DOMAIN_UUID_TEXT_MAX];
+} XenIdentity;
+
+/* The pages and event channels that guest and dom0 share. */
+typedef struct XenRings {
+        uint32_t store_port, console_port;
+        unsigned long store_frame, console_frame;
+} XenRings;
+
+/* All that there must be before a guest is built. */
+int entries_add(XenStore *s, const XenIdentity *who, Error *e);
+/* Where its rings are. To be followed by the introduction. */
+int entries_add_rings(XenStore *s, const XenIdentity *who, const XenRings *rings, Error *e);
+/* Everything that was written for it, devices included, in dom0's part too. Nothing there is fine. */
+int entries_remove(XenStore *s, uint32_t id, const char *uuid, Error *e);
+/* What is kept under the uuid alone. */
+int entries_remove_uuid(XenStore *s, const char *uuid, Error *e);
+/* The number under which a uuid has entries, though Xen may not know the domain any more. -ENOENT. */
+int entries_find(XenStore *s, const char *uuid, uint32_t *ret_id);
+
+/* The guest's own directory. Returns buffer. */
+#define XEN_PATH_MAX 128
+const char *entries_path(uint32_t id, char buffer[XEN_PATH_MAX]);

@@ -1,0 +1,610 @@
+/* How it works: one guest, from start or adoption to its end
+ *
+ *        start()             built            last interface joined, unpaused
+ *   NEW ----------> BUILDING -------> JOINING ---------------------------------> UP
+ *    |                 |  ^              |                                       |  | reset(), or its reboot
+ *    | adopt()         |  +--------------|---------------- OPENING <--+          |  v
+ *    +--> ADOPTING --> | ----------------|------------> UP            +----- CLEARING
+ *                      | failure         | failure                    |
+ *                      v                 v                            v failure
+ *                    FAILING <-----------+----------------------------+
+ *                      | all removed: started(e), or ended() of a guest that booted anew, which then is UP, with
+ * nothing there
+ *
+ *   any of them --stop()--> STOPPING --all removed--> GONE
+ *
+ * There is no process to a Xen guest: it is a domain in the hypervisor, and lives without us. What makes it known for
+ * ever is its uuid, which is recorded before the domain is made. So whatever step fails, and whoever dies, one and the
+ * same worker removes what there is under that uuid (work_clear()), and a new daemon finds it by the same (present(),
+ * adopt()).
+ *
+ * A reboot is the removal of the domain and the making of another one. A mark in the domain's directory says that it is
+ * under way: a daemon that finds it goes on with it. The files are kept open from one boot to the next; after an
+ * adoption they are opened again, as the caller.
+ *
+ * One worker runs at a time. Callbacks to the engine are the last thing that a function does, since they may free the
+ * guest. */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/string-util.h"
+#include "base/time-util.h"
+#include "driver/xen/console.h"
+#include "driver/xen/xen-internal.h"
+
+#define REBOOT_MARK        "rebooting"
+#define CLEAR_USEC         (60 * USEC_PER_SEC)
+#define CLEAR_ATTEMPTS_MAX 3
+
+static const char *const state_names[] = {
+        [XEN_NEW] = "new",           [XEN_ADOPTING] = "adopting", [XEN_OPENING] = "opening",
+        [XEN_BUILDING] = "building", [XEN_JOINING] = "joining",   [XEN_UP] = "up",
+        [XEN_CLEARING] = "clearing", [XEN_FAILING] = "failing",   [XEN_STOPPING] = "stopping",
+        [XEN_GONE] = "gone",
+};
+static_assert(ARRAY_LEN(state_names) == XEN_STATE_COUNT, "name missing");
+
+#define TO(state) (1u << (state))
+static const uint16_t next_states[XEN_STATE_COUNT] = {
+        [XEN_NEW] = TO(XEN_ADOPTING) | TO(XEN_BUILDING) | TO(XEN_STOPPING),
+        [XEN_ADOPTING] = TO(XEN_UP) | TO(XEN_FAILING) | TO(XEN_STOPPING),
+        [XEN_OPENING] = TO(XEN_BUILDING) | TO(XEN_FAILING) | TO(XEN_STOPPING),
+        [XEN_BUILDING] = TO(XEN_JOINING) | TO(XEN_FAILING) | TO(XEN_STOPPING),
+        [XEN_JOINING] = TO(XEN_UP) | TO(XEN_FAILING) | TO(XEN_STOPPING),
+        [XEN_UP] = TO(XEN_CLEARING) | TO(XEN_STOPPING),
+        [XEN_CLEARING] = TO(XEN_OPENING) | TO(XEN_BUILDING) | TO(XEN_FAILING) | TO(XEN_STOPPING),
+        [XEN_FAILING] = TO(XEN_UP) | TO(XEN_STOPPING) | TO(XEN_GONE),
+        [XEN_STOPPING] = TO(XEN_GONE),
+};
+
+static void set_state(XenGuest *x, XenState next) {
+        assert(next_states[x->state] & TO(next));
+
+        log_write(LOG_DEBUG, LOG_FIELDS(.domain = x->guest.domain->name), "Xen guest of %s: %s -> %s",
+                  x->guest.domain->name, state_names[x->state], state_names[next]);
+        x->state = next;
+}
+
+/* ---- what a guest holds ---- */
+
+static void drop_loops(XenGuest *x) {
+        while (x->n_loops > 0)
+                fd_drop(&x->loops[--x->n_loops]);
+}
+
+static void drop_namespaces(XenGuest *x) {
+        for (size_t i = 0; i < NICS_PER_DOMAIN_MAX; i++)
+                for (size_t k = 0; k < ENTER_COUNT; k++)
+                        fd_drop(&x->namespaces[i][k]);
+}
+
+static void stop_work(XenGuest *x) {
+        worker_stop(&x->worker);
+        files_stop(&x->files_job);
+}
+
+static void release(XenGuest *x) {
+        stop_work(x);
+        fd_drop(&x->before);
+        drop_loops(x);
+        drop_namespaces(x);
+        guest_files_clear(&x->guest.files);
+        if (x->linked) {
+                xen_link_remove(x);
+                xen_link_put();
+                x->linked = false;
+        }
+}
+
+static int link_up(XenGuest *x, Error *e) {
+        int r = xen_link_get(x->guest.host, e);
+
+        if (r < 0)
+                return r;
+        xen_link_add(x);
+        x->linked = true;
+        return 0;
+}
+
+int xen_guest_new(Guest **ret) {
+        XenGuest *x = calloc(1, sizeof *x);
+        if (!x)
+                return -ENOMEM;
+
+        x->before = -1;
+        for (size_t i = 0; i < NICS_PER_DOMAIN_MAX; i++)
+                for (size_t k = 0; k < ENTER_COUNT; k++)
+                        x->namespaces[i][k] = -1;
+        worker_init(&x->worker);
+        files_init(&x->files_job);
+        guest_files_init(&x->guest.files);
+        *ret = &x->guest;
+        return 0;
+}
+
+static void answer_gone(XenGuest *x) {
+        AUTO(error_clear) Error gone = ERROR_INIT;
+
+        error_set(&gone, ERROR_INVALID_STATE, "The guest of domain %s has gone", x->guest.domain->name);
+        while (xen_answer_one(x, &gone))
+                ;
+        GuestAnswer reset = TAKE(x->reset);
+        if (reset)
+                reset(x->reset_userdata, -1, &gone);
+}
+
+Guest *xen_guest_free(Guest *g) {
+        if (!g)
+                return NULL;
+
+        XenGuest *x = xen_guest(g);
+        answer_gone(x);
+        release(x);
+        x->later = sd_event_source_disable_unref(x->later);
+        error_clear(&x->error);
+        free(x);
+        return NULL;
+}
+
+/* ---- what the loop does next ---- */
+
+static void give_started(XenGuest *x, const Error *e) {
+        x->guest.events->started(&x->guest, e);
+}
+
+static void adopted(XenGuest *x);
+static void finish_stop(XenGuest *x);
+
+static int on_later(UNUSED sd_event_source *s, void *userdata) {
+        XenGuest *x = userdata;
+        const GuestEvents *events = x->guest.events;
+
+        if (x->state == XEN_ADOPTING) {
+                adopted(x);
+                return 0;
+        }
+        if (x->state == XEN_STOPPING) {
+                if (x->worker.pidfd < 0)
+                        finish_stop(x);
+                return 0;
+        }
+        if (x->later_ended || x->later_paused || x->answers) /* one thing each turn, as any may free the guest */
+                xen_guest_do_later(x);
+        if (xen_answer_one(x, NULL))
+                return 0;
+        if (x->later_paused) {
+                x->later_paused = false;
+                events->paused(&x->guest, x->paused);
+        } else if (x->later_ended) {
+                x->later_ended = false;
+                events->ended(&x->guest, x->end_reason, x->end_text);
+        }
+        return 0;
+}
+
+static int make_later(XenGuest *x) {
+        int r = sd_event_add_defer(x->guest.host->event, &x->later, on_later, x);
+
+        return r < 0 ? r : sd_event_source_set_enabled(x->later, SD_EVENT_OFF);
+}
+
+void xen_guest_do_later(XenGuest *x) {
+        if (x->later || make_later(x) >= 0)
+                (void)sd_event_source_set_enabled(x->later, SD_EVENT_ONESHOT);
+}
+
+/* ---- workers ---- */
+
+static int begin_work(XenGuest *x, const char *what, WorkerRun run,
+                      void (*done)(Worker *w, WorkerReply *r, const Error *e), const int *keep, size_t n_keep,
+                      uint64_t deadline_usec, Error *e) {
+        x->worker.what = what;
+        x->worker.run = run;
+        x->worker.input = &x->work;
+        x->worker.keep = keep;
+        x->worker.n_keep = n_keep;
+        x->worker.deadline_usec = deadline_usec;
+        x->worker.done = done;
+        x->worker.userdata = x;
+        int r = worker_start(&x->worker, x->guest.host->event, e);
+        if (r < 0)
+                return r;
+        fd_drop(&x->before);
+        x->before = fcntl(x->worker.pidfd, F_DUPFD_CLOEXEC, 3);
+        return 0;
+}
+
+/* ---- the end ---- */
+
+static void cleared(Worker *w, WorkerReply *reply, const Error *failure);
+
+static int begin_clear(XenGuest *x, Error *e) {
+        AUTO(fd_drop) int before = fd_take(&x->before);
+
+        stop_work(x);
+        if (x->guest.console)
+                console_set_source(x->guest.console, -1, -1);
+        drop_loops(x);
+        x->id = 0;
+        x->work.clear = (ClearWork){ .before = before, .deadline_usec = CLEAR_USEC };
+        memcpy(x->work.clear.uuid, x->guest.domain->uuid, sizeof x->work.clear.uuid);
+        return begin_work(x, "removing a Xen guest", work_clear, cleared, &before, before >= 0 ? 1 : 0, CLEAR_USEC, e);
+}
+
+static void finish_stop(XenGuest *x) {
+        const GuestEvents *events = x->guest.events;
+
+        release(x);
+        answer_gone(x);
+        set_state(x, XEN_GONE);
+        events->stopped(&x->guest);
+}
+
+static void unmark_reboot(XenGuest *x) {
+        if (unlinkat(x->guest.dir_fd, REBOOT_MARK, 0) < 0 && errno != ENOENT)
+                log_write(LOG_WARNING, LOG_FIELDS(.domain = x->guest.domain->name),
+                          "Failed to unmark the reboot of domain %s: %s, ignoring", x->guest.domain->name,
+                          strerror(errno));
+}
+
+/* Nothing of it is left after a failure. */
+static void finish_failure(XenGuest *x) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        error_move(&e, &x->error);
+        if (!x->booting_again) {
+                release(x);
+                set_state(x, XEN_GONE);
+                give_started(x, &e);
+                return;
+        }
+        unmark_reboot(x);
+        x->booting_again = false;
+        set_state(x, XEN_UP);
+        x->ended = true;
+        log_write(LOG_WARNING, LOG_FIELDS(.domain = x->guest.domain->name), "Failed to boot domain %s again: %s",
+                  x->guest.domain->name, error_text(&e));
+        GuestAnswer reset = TAKE(x->reset);
+        if (reset)
+                reset(x->reset_userdata, -1, &e);
+        else
+                x->guest.events->ended(&x->guest, END_CRASH, error_text(&e));
+}
+
+/* Takes *why. */
+static void fail(XenGuest *x, Error *why) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        error_move(&x->error, why);
+        set_state(x, XEN_FAILING);
+        x->attempts = 0;
+        if (begin_clear(x, &e) < 0) {
+                log_error("Failed to remove what is there of domain %s: %s", x->guest.domain->name, error_text(&e));
+                finish_failure(x);
+        }
+}
+
+static void build(XenGuest *x);
+
+static void cleared(Worker *w, UNUSED WorkerReply *reply, const Error *failure) {
+        XenGuest *x = w->userdata;
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (failure && ++x->attempts < CLEAR_ATTEMPTS_MAX && begin_clear(x, &e) >= 0)
+                return;
+        if (failure)
+                log_write(LOG_ERR, LOG_FIELDS(.domain = x->guest.domain->name),
+                          "Failed to remove domain %s from Xen: %s", x->guest.domain->name, error_text(failure));
+        if (x->state == XEN_STOPPING)
+                finish_stop(x);
+        else if (x->state == XEN_FAILING)
+                finish_failure(x);
+        else if (failure) {
+                error_set(&e, failure->id, "%s", error_text(failure));
+                fail(x, &e);
+        } else
+                build(x);
+}
+
+/* Where there is not even a process to be had for the removal, the guest is given up: its record goes, the error is
+ * logged. */
+void xen_guest_stop(Guest *g) {
+        XenGuest *x = xen_guest(g);
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (x->state == XEN_STOPPING || x->state == XEN_GONE)
+                return;
+        set_state(x, XEN_STOPPING);
+        x->later_ended = x->later_paused = false;
+        x->attempts = 0;
+        if (begin_clear(x, &e) < 0) {
+                log_error("Failed to remove domain %s from Xen: %s", g->domain->name, error_text(&e));
+                xen_guest_do_later(x);
+        }
+}
+
+/* ---- from nothing to a booting guest ---- */
+
+static void boot(XenGuest *x) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        x->paused = x->guest.domain->spec.paused && !x->booting_again;
+        if (!x->paused && xc_domain_unpause(xen_link_xen()->xc, x->id) != 0) {
+                xen_fail(xen_link_xen(), &e, "Failed to let the guest run");
+                fail(x, &e);
+                return;
+        }
+        set_state(x, XEN_UP);
+        if (!x->booting_again) {
+                give_started(x, NULL);
+                return;
+        }
+        unmark_reboot(x);
+        x->booting_again = x->ended = false;
+        GuestAnswer reset = TAKE(x->reset);
+        if (reset)
+                reset(x->reset_userdata, -1, NULL);
+}
+
+static void nic_joined(Worker *w, WorkerReply *reply, const Error *failure);
+
+static void join_next(XenGuest *x) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+        const Guest *g = &x->guest;
+
+        if (x->joined == g->domain->spec.n_nics) {
+                boot(x);
+                return;
+        }
+        int *namespaces = x->namespaces[x->joined];
+        x->work.join = (JoinWork){ .id = x->id,
+                                   .nic = x->joined,
+                                   .namespaces = { namespaces[ENTER_USER], namespaces[ENTER_NET] },
+                                   .privileged = g->host->privileged,
+                                   .owner = g->domain->owner->uid };
+        if (begin_work(x, "connecting a Xen guest to its network", work_join, nic_joined, namespaces, ENTER_COUNT,
+                       g->host->limits->start_usec, &e) < 0)
+                fail(x, &e);
+}
+
+static void nic_joined(Worker *w, UNUSED WorkerReply *reply, const Error *failure) {
+        XenGuest *x = w->userdata;
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (failure) {
+                error_set(&e, failure->id, "%s", error_text(failure));
+                fail(x, &e);
+                return;
+        }
+        x->joined++;
+        join_next(x);
+}
+
+static int take_start_reply(XenGuest *x, WorkerReply *reply, Error *e) {
+        StartWorkReply answer;
+
+        if (reply->length != sizeof answer || reply->fds.count < 1)
+                return error_set(e, ERROR_INTERNAL, "Garbled answer about a Xen guest");
+        memcpy(&answer, reply->data, sizeof answer);
+        x->id = answer.id;
+        for (size_t i = 1; i < reply->fds.count && x->n_loops < DISKS_PER_DOMAIN_MAX; i++)
+                x->loops[x->n_loops++] = fd_take(&reply->fds.fds[i]);
+        int terminal = fd_take(&reply->fds.fds[0]);
+        int r = x->guest.console ? console_set_source(x->guest.console, terminal, terminal) : 0;
+        return r < 0 ? error_set_errno(e, r, "Failed to read the guest's console") : 0;
+}
+
+static void built(Worker *w, WorkerReply *reply, const Error *failure) {
+        XenGuest *x = w->userdata;
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (failure)
+                error_set(&e, failure->id, "%s", error_text(failure));
+        if (failure || take_start_reply(x, reply, &e) < 0) {
+                fail(x, &e);
+                return;
+        }
+        set_state(x, XEN_JOINING);
+        x->joined = 0;
+        join_next(x);
+}
+
+static size_t list_descriptors(const XenGuest *x, int *fds) {
+        const GuestFiles *files = &x->guest.files;
+        size_t n = 0;
+
+        fds[n++] = files->kernel_fd;
+        if (files->initrd_fd >= 0)
+                fds[n++] = files->initrd_fd;
+        for (size_t i = 0; i < files->n_disks; i++)
+                fds[n++] = files->disks[i].layers[0].fd;
+        for (size_t i = 0; i < x->guest.domain->spec.n_nics; i++)
+                fds[n++] = x->namespaces[i][ENTER_NET];
+        return n;
+}
+
+static int begin_build(XenGuest *x, Error *e) {
+        int fds[2 + DISKS_PER_DOMAIN_MAX + NICS_PER_DOMAIN_MAX];
+        const Guest *g = &x->guest;
+
+        for (size_t i = 0; i < g->domain->spec.n_nics; i++) {
+                int *namespaces = x->namespaces[i];
+                fd_drop(&namespaces[ENTER_USER]);
+                fd_drop(&namespaces[ENTER_NET]);
+                int r = g->events->namespaces(&x->guest, i, &namespaces[ENTER_USER], &namespaces[ENTER_NET], e);
+                if (r < 0)
+                        return r;
+        }
+        x->work.start = (StartWork){
+                .domain = g->domain, .files = &g->files, .type = x->type, .deadline_usec = g->host->limits->start_usec
+        };
+        for (size_t i = 0; i < g->domain->spec.n_nics; i++)
+                x->work.start.networks[i] = x->namespaces[i][ENTER_NET];
+        size_t n = list_descriptors(x, fds);
+        return begin_work(x, "starting a Xen guest", work_start, built, fds, n, g->host->limits->start_usec, e);
+}
+
+static MachineType wanted_type(const Domain *d) {
+        return d->spec.type == MACHINE_DEFAULT ? MACHINE_PVH : d->spec.type;
+}
+
+int xen_guest_start(Guest *g, Error *e) {
+        XenGuest *x = xen_guest(g);
+
+        x->type = wanted_type(g->domain);
+        int r = link_up(x, e);
+        if (r >= 0)
+                r = begin_build(x, e);
+        if (r < 0) {
+                release(x);
+                return r;
+        }
+        set_state(x, XEN_BUILDING);
+        return 0;
+}
+
+/* ---- booting anew ---- */
+
+static void files_opened(FilesJob *j, GuestFiles *files, const Error *failure) {
+        XenGuest *x = j->userdata;
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (failure)
+                error_set(&e, failure->id, "%s", error_text(failure));
+        else {
+                x->guest.files = *files;
+                guest_files_init(files); /* taken */
+                if (begin_build(x, &e) >= 0) {
+                        set_state(x, XEN_BUILDING);
+                        return;
+                }
+        }
+        fail(x, &e);
+}
+
+/* The former domain is gone. */
+static void build(XenGuest *x) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+        bool open = x->guest.files.kernel_fd >= 0;
+
+        if (!open) {
+                x->files_job.spec = &x->guest.domain->spec;
+                x->files_job.uid = x->guest.domain->owner->uid;
+                x->files_job.privileged = x->guest.host->privileged;
+                x->files_job.deadline_usec = x->guest.host->limits->start_usec;
+                x->files_job.done = files_opened;
+                x->files_job.userdata = x;
+        }
+        int r = open ? begin_build(x, &e) : files_start(&x->files_job, x->guest.host->event, &e);
+        if (r < 0)
+                fail(x, &e);
+        else
+                set_state(x, open ? XEN_BUILDING : XEN_OPENING);
+}
+
+void xen_guest_boot_again(XenGuest *x) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+        AUTO(fd_drop)
+        int mark = openat(x->guest.dir_fd, REBOOT_MARK, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+        x->booting_again = true;
+        x->attempts = 0;
+        set_state(x, XEN_CLEARING);
+        if (mark < 0)
+                error_set_errno(&e, errno, "Failed to mark the reboot of domain %s", x->guest.domain->name);
+        if (mark < 0 || begin_clear(x, &e) < 0)
+                fail(x, &e);
+}
+
+static void end_later(XenGuest *x, EndReason reason, const char *text) {
+        x->ended = x->later_ended = true;
+        x->end_reason = reason;
+        x->end_text = text;
+        xen_guest_do_later(x);
+}
+
+void xen_guest_look(XenGuest *x) {
+        XenEnd end = XEN_ALIVE;
+
+        if (x->state != XEN_UP || x->ended)
+                return;
+        int r = xen_look(xen_link_xen(), x->id, x->guest.domain->uuid, &end);
+        if (r == -ESRCH || end == XEN_DYING)
+                end_later(x, END_CRASH, "the domain was destroyed in Xen, by somebody else");
+        else if (end == XEN_POWEROFF)
+                end_later(x, END_POWEROFF, "the guest powered itself off");
+        else if (end == XEN_CRASH)
+                end_later(x, END_CRASH, "the guest crashed");
+        else if (end == XEN_REBOOT && x->guest.domain->spec.on_reboot == END_RESTART) {
+                if (x->guest.console)
+                        console_note(x->guest.console, "rebooting");
+                xen_guest_boot_again(x);
+        } else if (end == XEN_REBOOT)
+                end_later(x, END_REBOOT, "the guest rebooted");
+}
+
+/* ---- adoption ---- */
+
+static int adopt_console(XenGuest *x, Error *e) {
+        AUTO(string_drop) char *terminal = NULL;
+        char path[XEN_PATH_MAX + 16], directory[XEN_PATH_MAX];
+        int fd;
+
+        snprintf(path, sizeof path, "%s/console/tty", entries_path(x->id, directory));
+        int r = xenstore_read(xen_link_store(), path, &terminal);
+        if (r < 0)
+                return error_set_errno(e, r, "The guest has no console");
+        r = xen_console_open(terminal, &fd, e);
+        if (r < 0)
+                return r;
+        r = x->guest.console ? console_set_source(x->guest.console, fd, fd) : 0;
+        return r < 0 ? error_set_errno(e, r, "Failed to read the guest's console") : 0;
+}
+
+static int find_domain(XenGuest *x, Error *e) {
+        const Domain *d = x->guest.domain;
+        XenEnd end;
+
+        int r = xen_find(xen_link_xen(), d->uuid, &x->id, &end);
+        if (r == -ESRCH)
+                return error_set(e, ERROR_HYPERVISOR_FAILED, "The domain ended in Xen while no daemon was running");
+        if (r < 0)
+                return error_set_errno(e, r, "Failed to look for the domain in Xen");
+        x->paused = d->state == DOMAIN_PAUSED;
+        return adopt_console(x, e);
+}
+
+/* From the loop. It may have ended while nobody looked. */
+static void adopted(XenGuest *x) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (!x->booting_again && find_domain(x, &e) < 0) {
+                fail(x, &e); /* something may be left in the store */
+                return;
+        }
+        set_state(x, XEN_UP);
+        if (x->booting_again)
+                xen_guest_boot_again(x);
+        else
+                xen_guest_look(x);
+        give_started(x, NULL);
+}
+
+int xen_guest_adopt(Guest *g, Error *e) {
+        XenGuest *x = xen_guest(g);
+
+        x->type = wanted_type(g->domain);
+        int r = link_up(x, e);
+        if (r < 0)
+                return r;
+        set_state(x, XEN_ADOPTING);
+        x->booting_again = g->domain->state == DOMAIN_RUNNING && faccessat(g->dir_fd, REBOOT_MARK, F_OK, 0) == 0;
+        xen_guest_do_later(x);
+        return 0;
+}

@@ -1,0 +1,105 @@
+/* Requests to a guest that is up. Pausing and resuming are one hypercall each, shutting down is one word in the store,
+ * which the guest reads and may ignore; their answers come from the loop. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include <xenstore.h>
+
+#include "driver/xen/xen-internal.h"
+
+struct XenAnswer {
+        GuestAnswer answer;
+        void *userdata;
+        XenAnswer *next;
+};
+
+bool xen_answer_one(XenGuest *x, const Error *e) {
+        XenAnswer *first = x->answers;
+
+        if (!first)
+                return false;
+        XenAnswer copy = *first;
+        x->answers = first->next;
+        free(first);
+        copy.answer(copy.userdata, -1, e);
+        return true;
+}
+
+static int add_answer(XenGuest *x, GuestAnswer answer, void *userdata, Error *e) {
+        XenAnswer *a = malloc(sizeof *a);
+        if (!a)
+                return error_set_errno(e, ENOMEM, "Failed to ask domain %s", x->guest.domain->name);
+
+        *a = (XenAnswer){ answer, userdata, x->answers };
+        x->answers = a;
+        xen_guest_do_later(x);
+        return 0;
+}
+
+static int check_up(XenGuest *x, Error *e) {
+        if (x->state != XEN_UP)
+                return error_set(e, ERROR_INVALID_STATE, "Domain %s is not running", x->guest.domain->name);
+        if (x->ended)
+                return error_set(e, ERROR_INVALID_STATE, "The guest of domain %s has ended", x->guest.domain->name);
+        return 0;
+}
+
+/* Xen counts pauses: never more than one of ours. */
+static int set_paused(Guest *g, bool paused, GuestAnswer answer, void *userdata, Error *e) {
+        XenGuest *x = xen_guest(g);
+        xc_interface *xc = xen_link_xen()->xc;
+        int r = check_up(x, e);
+
+        if (r < 0)
+                return r;
+        if (x->paused != paused) {
+                if ((paused ? xc_domain_pause(xc, x->id) : xc_domain_unpause(xc, x->id)) != 0)
+                        return xen_fail(xen_link_xen(), e,
+                                        paused ? "Failed to pause the guest" : "Failed to resume the guest");
+                x->paused = paused;
+                x->later_paused = true;
+        }
+        return add_answer(x, answer, userdata, e);
+}
+
+int xen_guest_pause(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
+        return set_paused(g, true, answer, userdata, e);
+}
+
+int xen_guest_resume(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
+        return set_paused(g, false, answer, userdata, e);
+}
+
+static void fill_shutdown(XenStoreChange *c, const void *userdata) {
+        change_write(c, userdata, "control/shutdown", "poweroff");
+}
+
+int xen_guest_shutdown(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
+        XenGuest *x = xen_guest(g);
+        char path[XEN_PATH_MAX];
+        int r = check_up(x, e);
+
+        if (r >= 0)
+                r = xenstore_change(xen_link_store(), fill_shutdown, entries_path(x->id, path), e);
+        return r < 0 ? r : add_answer(x, answer, userdata, e);
+}
+
+/* Whether it has ended or not: it boots anew. */
+int xen_guest_reset(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
+        XenGuest *x = xen_guest(g);
+
+        if (x->booting_again)
+                return error_set(e, ERROR_BUSY, "Domain %s is being reset", g->domain->name);
+        if (x->state != XEN_UP)
+                return error_set(e, ERROR_INVALID_STATE, "Domain %s is not running", g->domain->name);
+        if (x->paused) {
+                x->paused = false;
+                x->later_paused = true;
+                xen_guest_do_later(x);
+        }
+        x->later_ended = false;
+        x->reset = answer;
+        x->reset_userdata = userdata;
+        xen_guest_boot_again(x);
+        return 0;
+}

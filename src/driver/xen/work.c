@@ -1,0 +1,190 @@
+#include "driver/xen/work.h"
+
+#include <errno.h>
+#include <net/if.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <xenstore.h>
+
+#include "base/fd.h"
+#include "base/string-util.h"
+#include "base/time-util.h"
+#include "core/network.h"
+#include "driver/xen/build.h"
+#include "driver/xen/console.h"
+#include "driver/xen/devices.h"
+#include "driver/xen/hypervisor.h"
+#include "net/netlink.h"
+
+#define POLL_USEC (5 * USEC_PER_MSEC) /* between looks at what tells nobody of its end */
+
+typedef struct Tools {
+        Xen xen;
+        XenStore *store;
+} Tools;
+
+static int tools_open(Tools *t, Error *e) {
+        int r = xen_open(&t->xen, e);
+
+        return r < 0 ? r : xenstore_open(&t->store, e);
+}
+
+static void tools_close(Tools *t) {
+        xen_close(&t->xen);
+        t->store = xenstore_close(t->store);
+}
+
+/* ---- start ---- */
+
+/* The descriptors that the reply gets are the daemon's hold on a loop device until the backend has its own. */
+static int add_disks(Tools *t, const XenIdentity *who, const GuestFiles *files, WorkerReply *reply, Error *e) {
+        int r = 0;
+
+        for (size_t i = 0; i < files->n_disks && r >= 0; i++) {
+                const DiskLayer *disk = &files->disks[i].layers[0];
+                int block = disk->fd;
+
+                if (!disk->block_device) {
+                        r = device_loop(disk->fd, &block, e);
+                        if (r >= 0 && (r = fd_set_add(&reply->fds, block)) < 0)
+                                error_set_errno(e, r, "Failed to keep a loop device");
+                }
+                if (r >= 0)
+                        r = device_add_disk(t->store, who, i, block, disk->read_only, e);
+        }
+        return r;
+}
+
+static int add_nics(Tools *t, const XenIdentity *who, const StartWork *w, Error *e) {
+        const DomainSpec *spec = &w->domain->spec;
+        int r = 0;
+
+        for (size_t i = 0; i < spec->n_nics && r >= 0; i++)
+                r = device_add_nic(t->store, who, i, &spec->nics[i].mac, e);
+        for (size_t i = 0; i < spec->n_nics && r >= 0; i++)
+                r = device_move_link(who->id, i, w->networks[i], w->deadline_usec, e);
+        return r;
+}
+
+static int introduce(Tools *t, const XenIdentity *who, const XenRings *rings, Error *e) {
+        int r = entries_add_rings(t->store, who, rings, e);
+
+        if (r >= 0 && !xs_introduce_domain(xenstore_handle(t->store), who->id, rings->store_frame, rings->store_port))
+                r = error_set_errno(e, errno, "Failed to introduce the guest to xenstored");
+        return r;
+}
+
+static int await_console(Tools *t, const XenIdentity *who, uint64_t deadline_usec, WorkerReply *reply, Error *e) {
+        char path[XEN_PATH_MAX + 16], directory[XEN_PATH_MAX];
+        AUTO(string_drop) char *terminal = NULL;
+        int fd;
+
+        snprintf(path, sizeof path, "%s/console/tty", entries_path(who->id, directory));
+        int r = xenstore_wait(t->store, path, deadline_usec, &terminal);
+        if (r < 0)
+                return error_set_errno(e, r, "xenconsoled has given the guest no terminal");
+        r = xen_console_open(terminal, &fd, e);
+        if (r >= 0 && (r = fd_set_add(&reply->fds, fd)) < 0)
+                error_set_errno(e, r, "Failed to keep the terminal");
+        return r;
+}
+
+static int start(Tools *t, const StartWork *w, WorkerReply *reply, Error *e) {
+        XenIdentity who = { .domain = w->domain, .type = w->type };
+        XenRings rings;
+
+        domain_uuid_format(w->domain->uuid, who.uuid);
+        int r = build_create(&t->xen, w->domain, w->type, &who.id, e);
+        if (r >= 0)
+                r = entries_add(t->store, &who, e);
+        if (r >= 0)
+                r = build_fill(&t->xen, &who, w->files, &rings, e);
+        if (r >= 0)
+                r = introduce(t, &who, &rings, e);
+        if (r >= 0)
+                r = await_console(t, &who, w->deadline_usec, reply, e);
+        if (r >= 0)
+                r = add_disks(t, &who, w->files, reply, e);
+        if (r >= 0)
+                r = add_nics(t, &who, w, e);
+        if (r >= 0) {
+                memcpy(reply->data, &(StartWorkReply){ .id = who.id }, sizeof(StartWorkReply));
+                reply->length = sizeof(StartWorkReply);
+        }
+        return r;
+}
+
+int work_start(void *start_work, WorkerReply *reply, Error *e) {
+        AUTO(tools_close) Tools t = { .store = NULL };
+        int r = tools_open(&t, e);
+
+        return r < 0 ? r : start(&t, start_work, reply, e);
+}
+
+/* ---- join ---- */
+
+int work_join(void *join_work, UNUSED WorkerReply *reply, Error *e) {
+        const JoinWork *w = join_work;
+        AUTO(netlink_drop) Netlink *nl = NULL;
+        const char *step = "enter the network";
+        char name[XEN_LINK_MAX];
+
+        device_link_name(w->id, w->nic, name);
+        int r = enter_network(w->namespaces, w->privileged, w->owner, NULL, NULL, &step);
+        if (r >= 0) {
+                unsigned bridge = if_nametoindex(NETWORK_BRIDGE), link = if_nametoindex(name);
+                step = bridge ? "find the interface" : "find the bridge " NETWORK_BRIDGE;
+                r = bridge && link ? netlink_open(&nl) : -errno;
+                if (r >= 0) {
+                        netlink_set_master(nl, (int)link, (int)bridge);
+                        r = netlink_commit(nl, &step);
+                }
+        }
+        return r < 0 ? error_set_errno(e, r, "Failed to connect %s to its network: cannot %s", name, step) : 0;
+}
+
+/* ---- clear ---- */
+
+static void await_end(int pidfd) {
+        struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+        while (pidfd >= 0 && poll(&p, 1, -1) < 0 && errno == EINTR)
+                ;
+}
+
+/* One step towards nothing: 1 there was something, 0 there is nothing any more. *ret_id is the number of what there
+ * was. */
+static int clear_step(Tools *t, const ClearWork *w, const char *uuid, uint32_t *ret_id, Error *e) {
+        XenEnd end;
+        int r = xen_find(&t->xen, w->uuid, ret_id, &end);
+
+        if (r < 0 && r != -ESRCH)
+                return error_set_errno(e, r, "Failed to look for the domain in Xen");
+        if (r >= 0 && end != XEN_DYING && xc_domain_destroy(t->xen.xc, *ret_id) != 0 && errno != ESRCH)
+                return xen_fail(&t->xen, e, "Failed to destroy the domain in Xen");
+        if (r < 0 && entries_find(t->store, uuid, ret_id) < 0)
+                return 0;
+        r = entries_remove(t->store, *ret_id, uuid, e);
+        return r < 0 ? r : 1;
+}
+
+int work_clear(void *clear_work, UNUSED WorkerReply *reply, Error *e) {
+        AUTO(tools_close) Tools t = { .store = NULL };
+        const ClearWork *w = clear_work;
+        char uuid[DOMAIN_UUID_TEXT_MAX];
+        uint32_t id = 0;
+
+        await_end(w->before);
+        domain_uuid_format(w->uuid, uuid);
+        int r = tools_open(&t, e);
+        while (r >= 0 && (r = clear_step(&t, w, uuid, &id, e)) > 0)
+                usleep(POLL_USEC);
+        while (r >= 0 && id != 0 && device_backends_left(id))
+                usleep(POLL_USEC);
+        if (r >= 0) /* of a domain whose other entries somebody else has removed */
+                r = entries_remove_uuid(t.store, uuid, e);
+        return r < 0 ? r : 0;
+}

@@ -1,0 +1,41 @@
+/* What is done for a guest in workers (core/worker.h): everything that waits, for Xen, for xenstored or for the kernel.
+ * Each opens what it needs and leaves nothing open; what it began and could not finish, work_clear() removes, whoever
+ * began it. */
+#pragma once
+
+#include "core/worker.h"
+#include "driver/xen/entries.h"
+#include "guest/files.h"
+#include "net/enter.h"
+
+/* From nothing to a guest that waits, paused, for its interfaces to join their networks. */
+typedef struct StartWork {
+        const Domain *domain;
+        const GuestFiles *files;
+        MachineType type;
+        int networks[NICS_PER_DOMAIN_MAX]; /* network namespaces, one per interface */
+        uint64_t deadline_usec;
+} StartWork;
+typedef struct StartWorkReply {
+        uint32_t id;
+} StartWorkReply;
+/* Descriptors of the reply: the console's terminal, then the loop devices of the disks. */
+int work_start(void *start_work, WorkerReply *reply, Error *e);
+
+/* Make an interface that is in its network already a port of the bridge there, as nobody but the network's owner. */
+typedef struct JoinWork {
+        uint32_t id;
+        size_t nic;
+        int namespaces[ENTER_COUNT];
+        bool privileged;
+        uid_t owner;
+} JoinWork;
+int work_join(void *join_work, WorkerReply *reply, Error *e);
+
+/* Remove whatever there is of a domain, and return when it is gone: in Xen, in the store, in the kernel. */
+typedef struct ClearWork {
+        uint8_t uuid[DOMAIN_UUID_SIZE];
+        int before; /* pidfd of the worker that was stopped for this one, whose last hypercall must be over first; -1 */
+        uint64_t deadline_usec;
+} ClearWork;
+int work_clear(void *clear_work, WorkerReply *reply, Error *e);

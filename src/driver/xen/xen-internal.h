@@ -1,0 +1,94 @@
+/* What the files of this driver share: one guest, and who may move it from state to state. */
+#pragma once
+
+#include <sys/queue.h>
+
+#include "driver/driver.h"
+#include "driver/xen/hypervisor.h"
+#include "driver/xen/work.h"
+
+typedef enum XenState {
+        XEN_NEW,
+        XEN_ADOPTING, /* found: started() comes from the loop */
+        XEN_OPENING,  /* a boot anew: its files are being opened */
+        XEN_BUILDING,
+        XEN_JOINING, /* its interfaces are being connected, one after the other */
+        XEN_UP,
+        XEN_CLEARING, /* a boot anew: the former one is being removed */
+        XEN_FAILING,  /* what there is of it is being removed; then started(e), or ended() when it was up before */
+        XEN_STOPPING, /* being removed; then stopped() */
+        XEN_GONE,
+        XEN_STATE_COUNT
+} XenState;
+
+typedef struct XenAnswer XenAnswer;
+
+typedef struct XenGuest {
+        Guest guest; /* first */
+        XenState state;
+        bool linked;
+        bool booting_again; /* between the end of one boot and the next */
+        bool ended;         /* ended() has been called, or will be from the loop */
+        bool paused;
+        MachineType type;
+        uint32_t id; /* 0: none */
+        Error error; /* why it is FAILING */
+
+        /* What a boot needs. */
+        int namespaces[NICS_PER_DOMAIN_MAX][ENTER_COUNT];
+        FilesJob files_job;
+        Worker worker;
+        int before; /* pidfd of the last worker; -1 */
+        unsigned attempts;
+        union {
+                StartWork start;
+                JoinWork join;
+                ClearWork clear;
+        } work;
+        size_t joined;
+        int loops[DISKS_PER_DOMAIN_MAX]; /* until the backend has surely opened them: for good */
+        size_t n_loops;
+
+        /* What the loop does next: callbacks that may not come from inside a call. */
+        sd_event_source *later;
+        bool later_ended, later_paused;
+        EndReason end_reason;
+        const char *end_text; /* static */
+        XenAnswer *answers;
+        GuestAnswer reset; /* who asked for the boot anew; NULL: the guest itself */
+        void *reset_userdata;
+
+        LIST_ENTRY(XenGuest) entry;
+} XenGuest;
+
+static inline XenGuest *xen_guest(Guest *g) {
+        return container_of(g, XenGuest, guest);
+}
+
+/* guest.c */
+int xen_guest_new(Guest **ret);
+Guest *xen_guest_free(Guest *g);
+int xen_guest_start(Guest *g, Error *e);
+int xen_guest_adopt(Guest *g, Error *e);
+void xen_guest_stop(Guest *g);
+/* Its domain may have ended: look. From the loop. */
+void xen_guest_look(XenGuest *x);
+void xen_guest_boot_again(XenGuest *x);
+void xen_guest_do_later(XenGuest *x);
+
+/* requests.c */
+int xen_guest_pause(Guest *g, GuestAnswer answer, void *userdata, Error *e);
+int xen_guest_resume(Guest *g, GuestAnswer answer, void *userdata, Error *e);
+int xen_guest_shutdown(Guest *g, GuestAnswer answer, void *userdata, Error *e);
+int xen_guest_reset(Guest *g, GuestAnswer answer, void *userdata, Error *e);
+/* Answer one of those that wait; false: none does. */
+bool xen_answer_one(XenGuest *x, const Error *e);
+
+/* link.c: the daemon's own connections, one for all guests. The first user opens them, the last one closes them. */
+int xen_link_get(const DriverHost *host, Error *e);
+void xen_link_put(void);
+Xen *xen_link_xen(void);
+XenStore *xen_link_store(void);
+/* Told of ends from now on. */
+void xen_link_add(XenGuest *x);
+void xen_link_remove(XenGuest *x);

@@ -1,0 +1,131 @@
+/* The driver for Xen: what it can do, whether it works here, and its table. A module of its own, since it is linked
+ * with libraries that fit one release of Xen; driver/xen/loader.c loads it. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/string-util.h"
+#include "driver/xen/acpi.h"
+#include "driver/xen/loader.h"
+#include "driver/xen/xen-internal.h"
+
+/* ---- does it work here ---- */
+
+typedef struct Probe {
+        GuestAnswer answer;
+        void *userdata;
+        Error error;
+} Probe;
+
+static int probe_answer(UNUSED sd_event_source *s, void *userdata) {
+        Probe *p = userdata;
+
+        p->answer(p->userdata, -1, error_is_set(&p->error) ? &p->error : NULL);
+        return 0;
+}
+
+static void probe_free(void *userdata) {
+        Probe *p = userdata;
+
+        error_clear(&p->error);
+        free(p);
+}
+
+/* A hypercall whose interface is versioned: another release of Xen refuses it. */
+static int try_xen(const DriverHost *host, Error *e) {
+        AUTO(xen_close) Xen xen = { .xc = NULL };
+        AUTO(xenstore_drop) XenStore *store = NULL;
+        xc_physinfo_t info = { 0 };
+
+        if (!host->privileged)
+                return error_set(e, ERROR_NOT_SUPPORTED, "Xen is for the system scope: only root may make domains");
+        int r = xen_open(&xen, e);
+        if (r >= 0 && xc_physinfo(xen.xc, &info) != 0)
+                r = xen_fail(&xen, e, "Xen does not answer to this build (is it of another release?)");
+        return r < 0 ? r : xenstore_open(&store, e);
+}
+
+static int xen_probe(const DriverHost *host, GuestAnswer answer, void *userdata, Error *e) {
+        AUTO(error_clear) Error why = ERROR_INIT;
+        sd_event_source *source = NULL;
+        Probe *p = calloc(1, sizeof *p);
+
+        if (!p)
+                return error_set_errno(e, ENOMEM, "Failed to look at Xen");
+        p->answer = answer;
+        p->userdata = userdata;
+        if (try_xen(host, &why) < 0)
+                error_set(&p->error, ERROR_NOT_SUPPORTED, "%s", error_text(&why));
+        int r = sd_event_add_defer(host->event, &source, probe_answer, p);
+        if (r < 0) {
+                probe_free(p);
+                return error_set_errno(e, r, "Failed to look at Xen");
+        }
+        sd_event_source_set_destroy_callback(source, probe_free);
+        (void)sd_event_source_set_floating(source, true);
+        sd_event_source_unref(source);
+        return 0;
+}
+
+/* ---- can it run here ---- */
+
+static int xen_check(UNUSED const DriverHost *host, const DomainSpec *spec, Error *e) {
+        if (!string_equal(spec->arch, "x86_64"))
+                return error_set(e, ERROR_NOT_SUPPORTED, "Xen runs guests of architecture x86_64 only");
+        if (spec->type == MACHINE_HVM)
+                return error_set(e, ERROR_NOT_SUPPORTED, "Xen guests of type hvm are not there yet: use pvh or pv");
+        if (!spec->kernel)
+                return error_set(e, ERROR_NOT_SUPPORTED,
+                                 "Xen guests of type pv and pvh boot from a kernel: none is given");
+        if (spec->firmware != FIRMWARE_DEFAULT)
+                return error_set(e, ERROR_NOT_SUPPORTED, "Xen guests of type pv and pvh have no firmware");
+        if (spec->vnc_password)
+                return error_set(e, ERROR_NOT_SUPPORTED, "Xen guests of type pv and pvh have no screen yet");
+        if (spec->vcpus > ACPI_VCPUS_MAX)
+                return error_set(e, ERROR_NOT_SUPPORTED, "A Xen guest has at most %d processors", ACPI_VCPUS_MAX);
+        for (size_t i = 0; i < spec->n_disks; i++)
+                if (spec->disks[i].format != DISK_RAW)
+                        return error_set(e, ERROR_NOT_SUPPORTED, "Xen guests have raw disks only, not yet %s",
+                                         disk_format_name(spec->disks[i].format));
+        return 0;
+}
+
+/* ---- after a crash ---- */
+
+static int look_for(const Domain *d) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+        AUTO(xen_close) Xen xen = { .xc = NULL };
+        AUTO(xenstore_drop) XenStore *store = NULL;
+        char uuid[DOMAIN_UUID_TEXT_MAX];
+        uint32_t id;
+        XenEnd end;
+
+        int r = xen_open(&xen, &e);
+        if (r >= 0 && xen_find(&xen, d->uuid, &id, &end) >= 0)
+                return 1;
+        if (r >= 0)
+                r = xenstore_open(&store, &e);
+        return r < 0 ? r : entries_find(store, domain_uuid_format(d->uuid, uuid), &id) >= 0;
+}
+
+/* When in doubt there is something: removing nothing does no harm. A running one is always asked after, for its
+ * reboot's sake. */
+static bool xen_present(UNUSED const DriverHost *host, const Domain *d) {
+        return d->state == DOMAIN_RUNNING || d->state == DOMAIN_PAUSED || look_for(d) != 0;
+}
+
+const Driver XEN_MODULE_SYMBOL = {
+        .name = "xen",
+        .attaches_nics = true,
+        .probe = xen_probe,
+        .check = xen_check,
+        .new = xen_guest_new,
+        .free = xen_guest_free,
+        .start = xen_guest_start,
+        .present = xen_present,
+        .adopt = xen_guest_adopt,
+        .stop = xen_guest_stop,
+        .reset = xen_guest_reset,
+        .pause = xen_guest_pause,
+        .resume = xen_guest_resume,
+        .shutdown = xen_guest_shutdown,
+};
