@@ -2,6 +2,8 @@
 
 BUILD ?= build
 GUESTS ?= .cache/guests
+# What a Xen machine boots from.
+DOM0 ?= .cache/xen
 PREFIX ?= /usr/local
 MESON_FLAGS ?=
 # As root already there is nothing to ask sudo for.
@@ -28,7 +30,7 @@ MESON_TEST = meson test -C $(BUILD) --no-rebuild --print-errorlogs
 export PATH := /usr/bin:$(PATH)
 
 .NOTPARALLEL:
-.PHONY: all demo check check-quick check-suites check-root check-steps $(STEPS) bench install clean help
+.PHONY: all demo check check-quick check-suites check-root check-steps check-xen $(STEPS) bench install clean help
 
 ## all          build debmarshal (the default)
 all: $(BUILD)/build.ninja
@@ -81,6 +83,16 @@ $(STEPS):
 	mkdir -p $(BUILD)/results && echo "$$result $@" >>$(BUILD)/results/steps; \
 	echo "== $@ $$result"; \
 	[ $$result = passed ]
+
+## check-xen    boot Xen in QEMU, and run the tests of the Xen driver in it
+check-xen:
+	@scripts/install-deps.sh xen
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@meson configure $(BUILD) -Dxen=enabled
+	@$(MAKE) --no-print-directory all
+	@scripts/guest-image.sh --arch amd64 $(GUESTS)
+	@tests/xen/dom0.sh $(DOM0)
+	tests/xen/run.sh $(DOM0) $(GUESTS) $(BUILD) $(BUILD)/xen
 
 ## bench        measure debmarshal against its floor and against libvirt
 bench:

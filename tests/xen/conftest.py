@@ -1,0 +1,130 @@
+"""The Xen driver's tests, which tests/xen/suite runs in dom0: root, an ordinary user who asks, a daemon, and the leak check."""
+
+import os
+import sys
+
+import pytest
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "system"))
+
+import guests  # noqa: E402
+import users  # noqa: E402
+from caller import CallError  # noqa: E402
+from daemon import Daemon  # noqa: E402
+from xen import Machine  # noqa: E402
+
+BUILD = os.environ["DEBMARSHAL_BUILD"]
+GUESTS = os.environ["DEBMARSHAL_GUESTS"]
+BASE = "/run/dmt"
+
+
+class Image(guests.Image):
+    """The guest that the host has made."""
+
+    def __init__(self):  # pylint: disable=super-init-not-called
+        self.kernel = os.path.join(GUESTS, "vmlinuz")
+        self.initrd = os.path.join(GUESTS, "initrd.gz")
+
+    def extra(self, run=None, end=None, console="hvc0", **more):
+        return super().extra(run, end, console, **more)
+
+
+@pytest.fixture(scope="session")
+def image():
+    return Image()
+
+
+@pytest.fixture(scope="session")
+def people():
+    os.mkdir(BASE, 0o755)
+    made = {}
+    for nick in ("alice", "bob"):
+        made[nick] = users.User(nick, nick, f"/run/home-{nick}", f"/run/run-{nick}")
+        for directory in (made[nick].home, made[nick].runtime_dir):
+            os.mkdir(directory, 0o700)
+            os.chown(directory, made[nick].uid, made[nick].gid)
+    return made
+
+
+@pytest.fixture(scope="session")
+def daemon(people):
+    it = Daemon(BUILD, BASE, config={"start_timeout": "120s", "log_level": "debug"}).start(timeout=60)
+    yield it
+    status = it.stop(60)
+    assert status == 0, it.log()[-4000:]
+
+
+@pytest.fixture(scope="session")
+def machine():
+    return Machine()
+
+
+@pytest.fixture
+def alice(people, daemon):
+    with daemon.caller(people["alice"]) as client:
+        yield client
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failure shows what the daemon logged."""
+    report = (yield).get_result()
+    if report.failed and "daemon" in item.funcargs:
+        report.sections.append(("daemon log", item.funcargs["daemon"].log()[-5000:]))
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(machine, request):
+    """After every test Xen, its store and the kernel have what they had before."""
+    before = machine.picture()
+    yield
+    left = machine.left(before)
+    if left and "alice" in request.fixturenames:
+        pytest.fail("left behind:\n" + "\n".join(left))
+    assert not left
+
+
+@pytest.fixture
+def network(alice):
+    net = Net(alice.create_network(["one", "two", "three"]))
+    yield net
+    ignoring(alice.destroy_network, net.name)
+
+
+@pytest.fixture
+def create(alice, image, network):
+    """Create a Xen guest of alice's; whatever is left of them goes at the end."""
+    names = []
+
+    def create(host="one", machine_type=None, memory="128M", disks=(), **how):
+        extra = how.pop("extra", None) or image.extra(**how)
+        if machine_type:
+            extra["type"] = machine_type
+        name = alice.create_domain(network.name, memory, list(disks), network.mac(host), "xen", "", extra, timeout=150)
+        names.append(name)
+        return name
+
+    yield create
+    for name in names:
+        ignoring(alice.destroy_domain, name)
+
+
+class Net:
+    """The struct that createNetwork answers with, by name."""
+
+    def __init__(self, answer):
+        self.name, self.gateway, self.netmask, self.hosts = answer
+
+    def address(self, host):
+        return self.hosts[host][0]
+
+    def mac(self, host):
+        return self.hosts[host][1]
+
+
+def ignoring(function, *arguments):
+    try:
+        function(*arguments)
+    except CallError:
+        pass

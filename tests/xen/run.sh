@@ -1,0 +1,67 @@
+#!/bin/bash
+# Boots Xen and its dom0 in QEMU's TCG, brings the built tree in, runs a suite there as root, and takes results and logs out.
+#
+# usage: run.sh [--suite FILE] [--seconds N] DOM0 GUESTS BUILD RESULTS [PYTEST-ARGUMENT]...
+#        DOM0 is what dom0.sh has made, GUESTS what scripts/guest-image.sh has. FILE is a shell script in place of the tests.
+set -euo pipefail
+
+usage() {
+	echo "usage: ${0##*/} [--suite FILE] [--seconds N] DOM0 GUESTS BUILD RESULTS [PYTEST-ARGUMENT]..." >&2
+	exit 2
+}
+
+here=$(cd "$(dirname "$0")" && pwd)
+suite=$here/suite
+seconds=900
+while [[ ${1-} == -* ]]; do
+	case $1 in
+	--suite) suite=${2-} ;;
+	--seconds) seconds=${2-} ;;
+	*) usage ;;
+	esac
+	shift 2 || usage
+done
+[[ $# -ge 4 ]] || usage
+dom0=$1 guests=$2 build=$3 results=$4
+shift 4
+
+share=$(mktemp -d)
+trap 'rm -rf "$share"' EXIT
+mkdir -p "$share/tree"/{build,data,guests,tests}
+for file in debmarshald debmarshal debmarshal-keeper debmarshal-xen.so; do
+	cp "$build/$file" "$share/tree/build/"
+done
+cp "$guests"/amd64/{vmlinuz,initrd.gz} "$share/tree/guests/"
+cp -r "$here/../system" "$here" "$share/tree/tests/"
+cp "$suite" "$share/suite"
+[[ $# -eq 0 ]] || printf '%s\0' "$@" >"$share/arguments"
+: >"$share/output"
+: >>"$share/arguments"
+
+# What each of these is for, and what happens without it: docs/xen.md, "Xen in QEMU".
+cpu=EPYC,-monitor,-smap,-smep,+svm,+npt,-rdtscp,-avx,-avx2,-f16c,-fma
+xen="console=com1 com1=115200,8n1 dom0_mem=1000M,max:1000M cpuidle=0 spec-ctrl=eager-fpu loglvl=warning guest_loglvl=warning"
+
+start=$SECONDS
+timeout --kill-after=5 "$seconds" qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu "$cpu" -smp 2 -m 2560 \
+	-nodefaults -no-user-config -display none -no-reboot -serial "file:$share/serial.log" \
+	-kernel "$dom0/xen" -append "$xen" -initrd "$dom0/vmlinuz console=hvc0 quiet,$dom0/dom0.cpio" \
+	-fsdev "local,id=share,path=$share,security_model=none,multidevs=remap" \
+	-device virtio-9p-pci,fsdev=share,mount_tag=share >"$share/qemu.log" 2>&1 &
+qemu=$!
+tail --pid="$qemu" --sleep-interval=0.5 -n +1 -f "$share/output" || true
+ended=0
+wait "$qemu" || ended=$?
+
+mkdir -p "$results"
+find "$results" -mindepth 1 -delete
+rm -rf "$share/tree"
+cp -r "$share"/* "$results/"
+grep -a '^dom0: ' "$results/serial.log" | tr -d '\r' || true
+status=$(cat "$results/status" 2>/dev/null || echo none)
+echo "${0##*/}: status $status after $((SECONDS - start)) s in all; logs are in $results"
+if [[ $status == none ]]; then
+	echo "${0##*/}: dom0 did not get to the end (QEMU's status $ended):" >&2
+	tail -n 20 "$results/serial.log" "$results/qemu.log" >&2
+fi
+[[ $status == 0 ]]

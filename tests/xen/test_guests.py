@@ -1,0 +1,160 @@
+"""PV and PVH guests of an ordinary user, through D-Bus."""
+
+import time
+
+import pytest
+
+from caller import DOMAIN, MANAGER, ROOT_PATH, CallError, domain_path
+from guests import SERVE, Guest, read_all
+from xen import output, xl_list
+
+TYPES = ["pvh", "pv"]
+
+
+def gone(alice, name, timeout=60):
+    deadline = time.monotonic() + timeout
+    while name in alice.domain_names():
+        assert time.monotonic() < deadline, f"{name} is still there"
+        time.sleep(0.1)
+
+
+def how_it_ended(alice, name):
+    """(reason, message, the console's log)."""
+    _, reason, text, _, log = alice.manager("GetEndedDomain", "s", name)
+    return reason, text, read_all(log)
+
+
+def test_xen_works_here(alice):
+    found = {name: (usable, reason) for name, usable, reason in alice.get(ROOT_PATH, MANAGER, "Hypervisors")}
+    assert found["xen"] == (True, ""), found
+
+
+@pytest.mark.parametrize("machine_type", TYPES)
+def test_boots_with_network_console_and_disk(alice, create, network, people, machine_type):
+    disk = people["alice"].disk("disk.img", size=4 << 20)
+    begun = time.monotonic()
+    name = create("one", machine_type, run=SERVE, disks=[disk])
+    print(f"create {machine_type}: {time.monotonic() - begun:.1f} s")
+    with Guest(alice, name) as guest:
+        guest.ready()
+        print(f"ready {machine_type}: {time.monotonic() - begun:.1f} s")
+        assert (guest.host, guest.address) == ("one", network.address("one"))
+        assert guest.run("cat /sys/hypervisor/guest_type").strip().lower() == machine_type
+        guest.run("ping -c 1 -W 5 " + network.gateway)
+        guest.run("echo persists | dd of=/dev/xvda bs=512 seek=3 conv=fsync")
+        domid, memory, vcpus, _ = xl_list()[name]
+        assert (memory, vcpus) == (128, 1)
+        assert output("xl", "domname", str(domid)).strip() == name
+    begun = time.monotonic()
+    alice.destroy_domain(name)
+    print(f"destroy {machine_type}: {time.monotonic() - begun:.1f} s")
+    assert name not in xl_list()
+    with open(disk, "rb") as f:
+        f.seek(3 * 512)
+        assert f.read(8) == b"persists"
+
+
+def test_guests_reach_one_another_by_name(alice, create):
+    first, second = create("one", "pvh", run=SERVE), create("two", "pv", run=SERVE)
+    with Guest(alice, first) as one, Guest(alice, second) as two:
+        one.ready()
+        two.ready()
+        one.run("ping -c 1 -W 5 two")
+        two.run("ping -c 1 -W 5 one")
+        assert {first, second} <= set(xl_list())
+
+
+@pytest.mark.parametrize("machine_type", TYPES)
+def test_poweroff_ends_it(alice, create, machine_type):
+    name = create("one", machine_type, end="poweroff")
+    gone(alice, name)
+    reason, _, log = how_it_ended(alice, name)
+    assert reason == "poweroff"
+    assert "DM-READY one" in log
+
+
+def test_reboot_boots_it_again(alice, create):
+    name = create("one", "pvh", run=SERVE)
+    with Guest(alice, name) as guest:
+        guest.ready()
+        before = xl_list()[name][0]
+        guest.begin("reboot -f")
+        guest.console.text = ""
+        guest.ready()
+        guest.run("true")
+        assert xl_list()[name][0] != before
+
+
+def test_crash_is_told(alice, create):
+    name = create("one", "pvh", end="panic")
+    gone(alice, name)
+    assert how_it_ended(alice, name)[0] == "crash"
+
+
+def test_pause_resume_shutdown(alice, create):
+    name = create("one", "pvh", run=SERVE)
+    with Guest(alice, name) as guest:
+        guest.ready()
+        alice.domain(name, "Pause")
+        assert "p" in xl_list()[name][3]
+        assert alice.get(domain_path(name), DOMAIN, "State") == "paused"
+        alice.domain(name, "Resume")
+        guest.run("true")
+        alice.domain(name, "Shutdown")
+    gone(alice, name)
+    assert how_it_ended(alice, name)[0] == "poweroff"
+
+
+def test_daemon_killed_takes_it_over(alice, create, daemon):
+    name = create("one", "pvh", run=SERVE)
+    with Guest(alice, name) as guest:
+        guest.ready()
+    before = xl_list()[name]
+    daemon.restart(kill=True)
+    alice.reconnect()
+    assert name in alice.domain_names()
+    with Guest(alice, name) as guest:
+        guest.console.expect("DM-SERVES", 20)
+        guest.run("true")
+        assert xl_list()[name][0] == before[0]
+        guest.begin("reboot -f")
+        guest.console.text = ""
+        guest.ready()
+
+
+def test_destroyed_behind_our_back(alice, create):
+    name = create("one", "pvh", run=SERVE)
+    with Guest(alice, name) as guest:
+        guest.ready()
+    output("xl", "destroy", name)
+    gone(alice, name)
+    reason, text, _ = how_it_ended(alice, name)
+    assert reason == "crash" and "somebody else" in text
+
+
+def test_xl_console_sees_it(alice, create):
+    """Both read the one terminal that xenconsoled has made: what comes, comes to one of them."""
+    name = create("one", "pvh", run=SERVE)
+    with Guest(alice, name) as guest:
+        guest.ready()
+    path = output("xenstore-read", f"/local/domain/{xl_list()[name][0]}/console/tty").strip()
+    assert path.startswith("/dev/pts/")
+
+
+def test_refusals(alice, image, network, people):
+    mac = network.mac("one")
+    for extra, disks in (({"type": "hvm"}, []), ({"vnc_password": "x"}, [])):
+        with pytest.raises(CallError) as info:
+            alice.create_domain(network.name, "128M", disks, mac, "xen", "", image.extra(**extra))
+        assert info.value.name == "NotSupported", info.value
+    with pytest.raises(CallError) as info:
+        alice.create_domain(network.name, "128M", [people["alice"].disk()], mac, "xen")
+    assert info.value.name == "NotSupported", info.value
+
+
+def test_no_kernel_at_all(alice, create, people):
+    nonsense = people["alice"].file("nonsense", b"\0" * 8192)
+    with pytest.raises(CallError) as info:
+        create("one", extra={"kernel": nonsense, "initrd": nonsense})
+    assert info.value.name == "HypervisorFailed", info.value
+    assert "kernel" in info.value.message

@@ -1,0 +1,82 @@
+"""What dom0 shows of Xen: domains, the store, backends, loop devices."""
+
+import os
+import re
+import subprocess
+import time
+
+WAIT = 10
+
+
+def output(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def xl_list():
+    """{name: (id, memory, vcpus, state)} but for dom0."""
+    lines = output("xl", "list").splitlines()
+    found = {}
+    for line in lines[lines.index(next(x for x in lines if x.startswith("Name"))) + 1:]:
+        name, number, memory, vcpus, state, _ = line.split()
+        if number != "0":
+            found[name] = (int(number), int(memory), int(vcpus), state)
+    return found
+
+
+class Machine:
+    """Pictures of what a guest may leave behind."""
+
+    def picture(self):
+        return {
+            "domains": set(output("xl", "list").splitlines()[-1].split()[:0]) | {
+                f"{name} {values[0]}" for name, values in xl_list().items()},
+            "store": self._store(),
+            "backends": set(os.listdir("/sys/bus/xen-backend/devices")),
+            "loops": {name for name in os.listdir("/sys/block")
+                      if name.startswith("loop") and os.path.exists(f"/sys/block/{name}/loop")},
+            "links": {name for name in os.listdir("/sys/class/net") if name.startswith("vif")},
+            "processes": self._processes(),
+            "event channels": self._channels(),
+        }
+
+    @staticmethod
+    def _store():
+        """Paths, not values: some change by themselves."""
+        found, above = set(), []
+        for line in output("xenstore-ls").splitlines():
+            key = line.lstrip(" ")
+            depth = len(line) - len(key)
+            key = key.split(" = ", 1)[0]
+            above[depth:] = [key]
+            found.add("/" + "/".join(above))
+        # Parents that stay for the next of their kind, as libxl leaves them, too.
+        return {path for path in found
+                if not re.fullmatch(r"/(vm|libxl|local/domain/0/(backend(/v[bi][df])?|error(/backend(/v[bi][df])?)?))", path)}
+
+    @staticmethod
+    def _processes():
+        names = set()
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/comm", encoding="utf-8") as f:
+                    name = f.read().strip()
+            except OSError:
+                continue
+            if name.startswith(("qemu", "dnsmasq", "debmarshal-k")):
+                names.add(f"{name} {pid}")
+        return names
+
+    @staticmethod
+    def _channels():
+        """How many dom0 has, as numbered lines, so that a set tells more from less."""
+        count = len(output("lsevtchn").splitlines())
+        return {f"#{n + 1}" for n in range(count)}
+
+    def left(self, before):
+        deadline = time.monotonic() + WAIT
+        while True:
+            now = self.picture()
+            left = [f"{part}: {thing}" for part, things in now.items() for thing in sorted(things - before[part])]
+            if not left or time.monotonic() > deadline:
+                return left
+            time.sleep(0.2)
