@@ -242,7 +242,7 @@ class RawBus:
 
     def _more(self, timeout):
         if not select.select([self.socket], [], [], timeout)[0]:
-            raise TimeoutError("no answer")
+            raise TimeoutError(f"no answer on the {'socket' if self.peer else 'bus'} within {timeout:.1f} s")
         try:
             data, fds, _, _ = socket.recv_fds(self.socket, 1 << 16, 253)
         except ConnectionResetError as error:
