@@ -21,7 +21,7 @@ from guests import Console, read_all
 SPACE = "6M"  # of the runtime directory's own file system
 ERRORS = {"Internal", "HypervisorFailed", "NetworkFailed", "Timeout", "InvalidState", "ConnectionFailed", "Busy"}
 # What cannot be told apart from "the host has no more" has this word or its like in its message.
-REASONS = ("space", "full", "open files", "descriptor", "memory", "disk", "ended", "not be", "cannot", "Failed")
+REASONS = ("space", "full", "open files", "descriptor", "memory", "disk", "killed", "ended", "not be", "cannot", "Failed")
 GROWTH_MAX = 4 << 20
 
 
@@ -329,12 +329,11 @@ def test_streams_take_the_descriptors(broker, alice, bob, create):
     bystander.leave()
 
 
-# ---- Processes ----
+# ---- Memory ----
 
 
-def test_no_more_processes(broker, alice, bob):
-    """fork() fails for the daemon (a limit on the processes of root, which binds whoever lacks the capability; here by a
-    limit on its address space, which a child inherits)."""
+def test_no_memory(broker, alice, bob):
+    """A limit on the daemon's address space, which its children inherit: whoever cannot have some says so or dies of it."""
     bystander = Bystander(bob, broker.daemon)
     rig = Rig(alice)
     pid = broker.daemon.pid
