@@ -143,6 +143,10 @@ void strings_drop(char ***strings); /* usable with AUTO() */
  * extra_value_drop(). */
 int read_extra(sd_bus_message *m, ExtraValue *ret, Error *e);
 void extra_value_drop(ExtraValue *v); /* usable with AUTO() */
+/* Read an "a{sv}", giving each key to set(). At most EXTRA_KEYS_MAX, more are ERROR_INVALID_INPUT naming what they are.
+ */
+typedef int (*SetExtra)(void *target, const char *key, const ExtraValue *value, Error *e);
+int read_extras(sd_bus_message *m, const char *what, SetExtra set, void *target, Error *e);
 /* Text of ours or of others as D-Bus allows it: what is not UTF-8 is escaped. The result may be text itself; *ret_copy
  * is to be freed. */
 const char *valid_text(const char *text, char **ret_copy);

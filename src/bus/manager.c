@@ -100,7 +100,8 @@ static int append_network(UNUSED Request *q, sd_bus_message *reply, const Engine
         return path ? sd_bus_message_append(reply, "so", answer->network->name, path) : -ENOMEM;
 }
 
-static int set_option(NetworkRequest *request, const char *key, const ExtraValue *value, Error *e) {
+static int set_option(void *target, const char *key, const ExtraValue *value, Error *e) {
+        NetworkRequest *request = target;
         bool is_subnet = string_equal(key, "subnet");
 
         if (!is_subnet && !string_equal(key, "ipv6"))
@@ -117,32 +118,6 @@ static int set_option(NetworkRequest *request, const char *key, const ExtraValue
         return 0;
 }
 
-static int read_options(Request *q, sd_bus_message *m, NetworkRequest *request) {
-        size_t count = 0;
-        int r = sd_bus_message_enter_container(m, 'a', "{sv}");
-        if (r < 0)
-                return r;
-
-        while ((r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
-                AUTO(extra_value_drop) ExtraValue value = { .kind = EXTRA_OTHER };
-                const char *key;
-
-                if (++count > EXTRA_KEYS_MAX)
-                        return error_set(&q->error, ERROR_INVALID_INPUT, "There may be at most %d options",
-                                         EXTRA_KEYS_MAX);
-                r = sd_bus_message_read_basic(m, 's', &key);
-                if (r >= 0)
-                        r = read_extra(m, &value, &q->error);
-                if (r >= 0)
-                        r = set_option(request, key, &value, &q->error);
-                if (r >= 0)
-                        r = sd_bus_message_exit_container(m);
-                if (r < 0)
-                        return r;
-        }
-        return r < 0 ? r : sd_bus_message_exit_container(m);
-}
-
 static int on_create_network(sd_bus_message *m, UNUSED void *userdata, UNUSED sd_bus_error *e) {
         AUTO(strings_drop) char **hosts = NULL;
         NetworkRequest request = { .ipv6_mode = IPV6_SLAAC };
@@ -153,7 +128,7 @@ static int on_create_network(sd_bus_message *m, UNUSED void *userdata, UNUSED sd
 
         r = hosts_read(q, m, &hosts);
         if (r >= 0)
-                r = read_options(q, m, &request);
+                r = read_extras(m, "The options of a network", set_option, &request, &q->error);
         if (r < 0)
                 return request_go(q, r);
         request.hosts = hosts;

@@ -87,30 +87,8 @@ static int read_domain(Request *q, sd_bus_message *m, DomainSpec *spec) {
 }
 
 /* createDomain's last argument: "a{sv}". */
-static int read_extras(Request *q, sd_bus_message *m, DomainSpec *spec) {
-        size_t count = 0;
-        int r = sd_bus_message_enter_container(m, 'a', "{sv}");
-        if (r < 0)
-                return r;
-
-        while ((r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
-                AUTO(extra_value_drop) ExtraValue value = { .kind = EXTRA_OTHER };
-                const char *key;
-
-                if (++count > EXTRA_KEYS_MAX)
-                        return error_set(&q->error, ERROR_INVALID_INPUT, "extra: there may be at most %d keys",
-                                         EXTRA_KEYS_MAX);
-                r = sd_bus_message_read_basic(m, 's', &key);
-                if (r >= 0)
-                        r = read_extra(m, &value, &q->error);
-                if (r >= 0)
-                        r = domain_spec_set_extra(spec, key, &value, &q->error);
-                if (r >= 0)
-                        r = sd_bus_message_exit_container(m);
-                if (r < 0)
-                        return r;
-        }
-        return r < 0 ? r : sd_bus_message_exit_container(m);
+static int set_extra(void *spec, const char *key, const ExtraValue *value, Error *e) {
+        return domain_spec_set_extra(spec, key, value, e);
 }
 
 static int on_create_domain(sd_bus_message *m, UNUSED void *userdata, UNUSED sd_bus_error *e) {
@@ -122,7 +100,7 @@ static int on_create_domain(sd_bus_message *m, UNUSED void *userdata, UNUSED sd_
 
         r = read_domain(q, m, &spec);
         if (r >= 0)
-                r = read_extras(q, m, &spec);
+                r = read_extras(m, "The extra keys of a domain", set_extra, &spec, &q->error);
         if (r < 0)
                 return request_go(q, r);
         return request_go(q, engine_create_domain(q->bus->engine, &q->caller, &spec, request_answered, q, &q->error));

@@ -162,8 +162,10 @@ static int read_integer(sd_bus_message *m, char type, ExtraValue *ret) {
                 *ret = (ExtraValue){ .kind = EXTRA_NUMBER, .number = value.t };
                 return 0;
         }
-        *ret = number < 0 ? (ExtraValue){ .kind = EXTRA_OTHER }
-                          : (ExtraValue){ .kind = EXTRA_NUMBER, .number = (uint64_t)number };
+        if (number < 0)
+                *ret = (ExtraValue){ .kind = EXTRA_OTHER };
+        else
+                *ret = (ExtraValue){ .kind = EXTRA_NUMBER, .number = (uint64_t)number };
         return 0;
 }
 
@@ -204,4 +206,28 @@ int read_extra(sd_bus_message *m, ExtraValue *ret, Error *e) {
         if (r >= 0)
                 r = sd_bus_message_exit_container(m);
         return r < 0 && !error_is_set(e) ? error_set_message(e, r, "The value of a key") : r;
+}
+
+static int read_entry(sd_bus_message *m, SetExtra set, void *target, Error *e) {
+        AUTO(extra_value_drop) ExtraValue value = { .kind = EXTRA_OTHER };
+        const char *key;
+
+        int r = sd_bus_message_read_basic(m, 's', &key);
+        if (r >= 0)
+                r = read_extra(m, &value, e);
+        if (r >= 0)
+                r = set(target, key, &value, e);
+        return r < 0 ? r : sd_bus_message_exit_container(m);
+}
+
+int read_extras(sd_bus_message *m, const char *what, SetExtra set, void *target, Error *e) {
+        size_t count = 0;
+        int r = sd_bus_message_enter_container(m, 'a', "{sv}");
+
+        while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+                if (++count > EXTRA_KEYS_MAX)
+                        return error_set(e, ERROR_INVALID_INPUT, "%s: there may be at most %d", what, EXTRA_KEYS_MAX);
+                r = read_entry(m, set, target, e);
+        }
+        return r < 0 ? r : sd_bus_message_exit_container(m);
 }
