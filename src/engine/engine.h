@@ -18,7 +18,8 @@ typedef enum Scope { SCOPE_SYSTEM, SCOPE_SESSION } Scope;
 
 typedef struct HypervisorStatus {
         const Driver *driver;
-        bool known, usable;
+        bool known, usable; /* what the latest probe that has ended said */
+        bool probing;
         char *reason; /* why not; NULL when usable or not known yet */
 } HypervisorStatus;
 #define HYPERVISORS_MAX 8
@@ -111,7 +112,7 @@ void engine_forget_wait(Engine *e, void *userdata);
 int engine_ended_domain(Engine *e, const Caller *who, const char *name, const EndedDomain **ret, int *ret_log_fd,
                         Error *error);
 
-/* Probe the hypervisors anew; answers when all are known. */
+/* Probe the hypervisors anew; answers when all probes have ended. */
 int engine_probe(Engine *e, EngineDone done, void *userdata, Error *error);
 
 /* May who act on what belongs to owner? ERROR_ACCESS_DENIED naming what. Root may. */

@@ -1,4 +1,5 @@
-/* Which hypervisors work here: each driver is probed once at start, in the background, and again when asked. */
+/* Which hypervisors work here: each driver is probed once at start, in the background, and again when asked. Until the
+ * first probe has ended a domain that depends on it waits; later ones hold up nobody, as the former answer counts. */
 #include "engine/internal.h"
 
 #include <errno.h>
@@ -19,11 +20,11 @@ typedef struct ProbeWait {
         struct ProbeWait *next;
 } ProbeWait;
 
-static bool all_known(const Engine *e) {
+static bool is_probing(const Engine *e) {
         for (size_t i = 0; i < e->n_hypervisors; i++)
-                if (!e->hypervisors[i].known)
-                        return false;
-        return true;
+                if (e->hypervisors[i].probing)
+                        return true;
+        return false;
 }
 
 static void answer_waiting(Engine *e) {
@@ -44,6 +45,7 @@ static void probe_answered(void *userdata, UNUSED int fd, const Error *failure) 
 
         free(p);
         e->n_jobs--;
+        status->probing = false;
         status->known = true;
         status->usable = !failure;
         free(status->reason);
@@ -51,7 +53,7 @@ static void probe_answered(void *userdata, UNUSED int fd, const Error *failure) 
         log_debug("Hypervisor %s: %s", status->driver->name, failure ? error_text(failure) : "usable");
 
         domain_jobs_probed(e);
-        if (all_known(e))
+        if (!is_probing(e))
                 answer_waiting(e);
 }
 
@@ -61,12 +63,13 @@ static int probe_one(Engine *e, HypervisorStatus *status, Error *error) {
                 return error_set_errno(error, ENOMEM, "Failed to probe hypervisor %s", status->driver->name);
 
         *p = (Probe){ e, status };
-        status->known = false;
+        status->probing = true;
         e->n_jobs++;
         int r = status->driver->probe(&e->driver_host, probe_answered, p, error);
         if (r < 0) { /* a probe that cannot even be begun is an answer too */
                 free(p);
                 e->n_jobs--;
+                status->probing = false;
                 status->known = true;
                 status->usable = false;
                 free(status->reason);
@@ -76,7 +79,7 @@ static int probe_one(Engine *e, HypervisorStatus *status, Error *error) {
 }
 
 int hypervisors_start(Engine *e, Error *error) {
-        for (size_t i = 0; e->drivers[i] && i < HYPERVISORS_MAX; i++) {
+        for (size_t i = 0; i < HYPERVISORS_MAX && e->drivers[i]; i++) {
                 AUTO(error_clear) Error late = ERROR_INIT;
 
                 e->hypervisors[i] = (HypervisorStatus){ .driver = e->drivers[i] };
@@ -97,10 +100,10 @@ int engine_probe(Engine *e, EngineDone done, void *userdata, Error *error) {
         e->probe_waits = w;
         for (size_t i = 0; i < e->n_hypervisors; i++) {
                 AUTO(error_clear) Error late = ERROR_INIT;
-                if (e->hypervisors[i].known)
+                if (!e->hypervisors[i].probing)
                         probe_one(e, &e->hypervisors[i], &late);
         }
-        if (!all_known(e))
+        if (is_probing(e))
                 return 0;
 
         /* None could be begun: nobody will answer later. */
