@@ -150,7 +150,7 @@ static int collect_disk(Collector *c, uint32_t index, Error *e) {
                                   .path = path,
                                   .writable = depth == 0 && !disk->read_only,
                                   .uid = c->uid };
-                Qcow2Header h;
+                Qcow2Header h = { 0 };
                 char *next;
 
                 if (!path)
