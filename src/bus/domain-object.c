@@ -217,6 +217,8 @@ static char *domain_describe(const Domain *d) {
         json_t *rest = json_pack("{s:s, s:I, s:s, s:I, s:I}", "name", d->name, "id", (json_int_t)d->id, "state",
                                  domain_state_name(d->state), "pid", (json_int_t)d->process.pid, "created_usec",
                                  (json_int_t)d->created_usec);
+        if (json_is_string(json_object_get(object, "vnc_password"))) /* that there is one, and no more */
+                json_object_set_new(object, "vnc_password", json_true());
         if (object && rest && json_object_update(object, rest) == 0)
                 text = json_dumps(object, JSON_COMPACT);
         json_decref(object);
