@@ -126,7 +126,7 @@ static int read_image(const Build *b, int fd, uint64_t size, const char *what, c
 }
 
 static int load_image(Build *b, const GuestFiles *files, Error *e) {
-        size_t kernel_size, initrd_size;
+        size_t kernel_size = 0, initrd_size = 0;
         int r = read_image(b, files->kernel_fd, files->kernel_size, "kernel", &b->kernel, &kernel_size, e);
 
         if (r >= 0 && files->initrd_fd >= 0)

@@ -184,7 +184,7 @@ int xenstore_wait(XenStore *s, const char *path, uint64_t deadline_usec, char **
                 AUTO(string_drop) char *value = NULL;
 
                 r = xenstore_read(s, path, &value);
-                if (r >= 0 && *value) {
+                if (r >= 0 && value && *value) {
                         *ret = TAKE(value);
                         break;
                 }
