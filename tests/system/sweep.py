@@ -243,7 +243,8 @@ class Rig:
         starting.start()
         process = self.wait_for_process()
         tracer = Tracer(self.tool, process.pid, "kill", number)
-        os.kill(process.pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):  # the tracer has waked it, and it has come to its end
+            os.kill(process.pid, signal.SIGCONT)
         starting.join()
         return tracer.finish()
 

@@ -52,10 +52,14 @@ def keeper_of(network):
 
 
 def server_of(network):
-    """The pid of its dnsmasq, None while there is none."""
+    """The pid of its dnsmasq, None while there is none. Its launcher is still in the keeper's session."""
     keeper = keeper_of(network)
-    servers = [p.pid for p in descendants(keeper.pid).values() if p.comm == "dnsmasq" and p.state != "Z" and
-               p.parent == keeper.pid] if keeper else []
+    servers = []
+    for p in descendants(keeper.pid).values() if keeper else []:
+        with contextlib.suppress(ProcessLookupError):
+            if p.comm == "dnsmasq" and p.state != "Z" and p.parent == keeper.pid and \
+                    os.getsid(p.pid) != os.getsid(keeper.pid):
+                servers.append(p.pid)
     return servers[0] if len(servers) == 1 else None
 
 
@@ -303,6 +307,7 @@ def test_emulator_killed(broker, alice, create, hypervisor):
             console.send("famous last words\n")
             console.expect("^famous last words$", 5)
     waiting = alice.start(domain_path(name), DOMAIN, "Wait", "t", 0)
+    describe(alice, name)  # so that the former call has come
     end(pid)
     reason, message = waiting.result(3)
     assert reason == "crash" and "signal 9" in message
@@ -335,6 +340,14 @@ def test_reboot(broker, alice, network, create, hypervisor):
     alice.destroy_network(again)
 
 
+def copy_row(database, table, original, **changes):
+    """A further record like that one, but for the changes."""
+    cursor = database.execute(f"SELECT * FROM {table} WHERE name = ?", (original,))
+    row = dict(zip([column[0] for column in cursor.description], cursor.fetchone()))
+    row |= changes
+    database.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", list(row.values()))
+
+
 @only_null
 def test_half_made(broker, alice, network, create):
     """Records of creations and destructions that a daemon died in, at every stage, and of a process that is another's
@@ -343,18 +356,15 @@ def test_half_made(broker, alice, network, create):
     stranger = subprocess.Popen(["sleep", "600"])
     try:
         with daemon_away(broker), store(broker) as database:
-            copy_network = ("INSERT INTO network SELECT ?, uid, ?, reason, base + ?, prefix, ipv6_mode, prefix6,"
-                            " created_usec, ?, 1, 0, 0 FROM network WHERE name = ?")
-            copy_domain = ("INSERT INTO domain SELECT ?, id + ?, uid, ?, spec, end_reason, end_message, created_usec, ?,"
-                           " 1, jail_uid + ? FROM domain WHERE name = ?")
-            for number, state in enumerate(("creating", "destroying"), 70):
-                for offset, pid in enumerate((0, stranger.pid)):
-                    at = number + 10 * offset
-                    database.execute(copy_network, (f"debmarshal-{at}", state, 256 * at, pid, network.name))
-                    database.execute("INSERT INTO host SELECT ?, position, name, address, mac, address6 FROM host"
-                                     " WHERE network = ?", (f"debmarshal-{at}", network.name))
-                    database.execute(copy_domain, (f"debmarshal-{at}", at, state, pid, at, name))
-            database.execute(copy_domain, ("debmarshal-90", 90, "running", stranger.pid, 90, name))
+            for at, state in enumerate(("creating", "destroying"), 70):
+                for at, pid in ((at, 0), (at + 10, stranger.pid)):
+                    copied = f"debmarshal-{at}"
+                    copy_row(database, "network", network.name, name=copied, state=state, keeper_pid=pid, keeper_start=1,
+                             base=0x0A7F0000 + 256 * at)
+                    copy_row(database, "domain", name, name=copied, state=state, pid=pid, start_time=1, id=1000 + at,
+                             jail_uid=0x70000000 + at)
+            copy_row(database, "domain", name, name="debmarshal-90", state="running", pid=stranger.pid, start_time=1,
+                     id=1090, jail_uid=0x70000000 + 90)
         wait_for(lambda: alice.domain_names() == [name])
         wait_for(lambda: alice.network_names() == [network.name])
         assert stranger.poll() is None
