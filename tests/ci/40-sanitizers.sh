@@ -1,11 +1,11 @@
 #!/bin/bash
 # The unit tests, those that need root, the corpora and the command line against a daemon, under AddressSanitizer (leaks
-# included) and UndefinedBehaviorSanitizer.
+# included) and UndefinedBehaviorSanitizer. Warnings are not fatal here: the instrumented code gives gcc false ones.
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/common.sh"
 
 export CC=gcc
-configure build-sanitize -Db_sanitize=address,undefined -Db_lundef=false --werror -Dtests=enabled
+configure build-sanitize -Db_sanitize=address,undefined -Db_lundef=false -Dtests=enabled
 ninja -C build-sanitize
 mkdir -p build-sanitize/results
 # Ordinary users have to ask for root; what it writes into the build directory is given back.
