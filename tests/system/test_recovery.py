@@ -44,9 +44,10 @@ def wait_for(condition, timeout=DEADLINE):
 
 
 def keeper_of(network):
-    """The Process of a network of this run; None: it has none."""
-    keepers = [p for p in descendants(os.getpid()).values()
-               if p.comm.startswith("debmarshal-keep") and str(p).endswith(f" {network}")]
+    """The Process of a network of this run; None: it has none. A child that is yet to become a server looks the same."""
+    alike = {p.pid: p for p in descendants(os.getpid()).values()
+             if p.comm.startswith("debmarshal-keep") and str(p).endswith(f" {network}")}
+    keepers = [p for p in alike.values() if p.parent not in alike]
     assert len(keepers) <= 1
     return keepers[0] if keepers else None
 
