@@ -35,7 +35,7 @@ struct Spawn {
         const char *path; /* absolute path as the child sees it after prepare */
         char *const *argv;
         char *const *envp;    /* NULL: empty but for PATH and LANG=C */
-        uint64_t clone_flags; /* CLONE_NEW*; the child is created in the new namespaces */
+        uint64_t clone_flags; /* CLONE_NEW*; the child is in these new namespaces when prepare() begins */
         /* (uid_t)-1: the child begins as the daemon is. Else it begins as this user, who then owns the user namespace
          * of clone_flags (its owner is whoever clones): a process in between becomes it and clones a sibling. */
         uid_t become_uid;
