@@ -39,6 +39,7 @@
 #include "driver/qemu/qemu-internal.h"
 
 #define GRACE_USEC (2 * USEC_PER_SEC)
+#define END_USEC   (10 * USEC_PER_SEC) /* freeing the memory of a large guest takes seconds, too */
 #define KVM_DEVICE "/dev/kvm"
 
 static const char *const state_names[] = {
@@ -130,17 +131,36 @@ static void finish(QemuGuest *q) {
                 events->stopped(&q->guest);
 }
 
+static int on_timer(sd_event_source *s, uint64_t usec, void *userdata);
+
+static int set_timer(QemuGuest *q, uint64_t usec) {
+        q->timer = sd_event_source_disable_unref(q->timer);
+        return sd_event_add_time_relative(q->guest.host->event, &q->timer, CLOCK_MONOTONIC, usec, 0, on_timer, q);
+}
+
+/* Kill it and await its end, but not for ever: a disk on a file system that answers no more holds it up in the kernel.
+ */
+static void await_end(QemuGuest *q) {
+        q->timer = sd_event_source_disable_unref(q->timer);
+        if (q->process.pidfd < 0) {
+                do_later(q);
+                return;
+        }
+        process_kill(&q->process);
+        int r = set_timer(q, END_USEC);
+        if (r < 0)
+                log_write(LOG_WARNING, LOG_FIELDS(.domain = q->guest.domain->name),
+                          "Failed to set a timer for the end of domain %s: %s, ignoring", q->guest.domain->name,
+                          strerror(-r));
+}
+
 /* Takes *why. From now on only the end of the process is awaited. */
 static void fail(QemuGuest *q, Error *why) {
         error_move(&q->error, why);
         if (q->state == QEMU_SPAWNING)
                 spawn_abandon(&q->spawn, q->guest.host->event, &q->process, process_ended, q);
         qemu_set_state(q, QEMU_FAILING);
-        q->timer = sd_event_source_disable_unref(q->timer);
-        if (q->process.pidfd >= 0)
-                process_kill(&q->process);
-        else
-                do_later(q);
+        await_end(q);
 }
 
 /* "qemu-system-x86_64 exited with status 1: its last words". A disk has a number there, which its owner cannot know. */
@@ -202,11 +222,7 @@ void qemu_stop(Guest *g) {
         if (q->state == QEMU_SPAWNING)
                 spawn_abandon(&q->spawn, g->host->event, &q->process, process_ended, q);
         qemu_set_state(q, QEMU_STOPPING);
-        q->timer = sd_event_source_disable_unref(q->timer);
-        if (q->process.pidfd >= 0)
-                process_kill(&q->process);
-        else
-                do_later(q);
+        await_end(q);
 }
 
 /* ---- the monitor ---- */
@@ -216,6 +232,14 @@ static int on_timer(UNUSED sd_event_source *s, UNUSED uint64_t usec, void *userd
         AUTO(error_clear) Error e = ERROR_INIT;
         AUTO(string_drop) char *words = NULL;
 
+        if (q->state == QEMU_FAILING || q->state == QEMU_STOPPING) {
+                log_write(LOG_WARNING, LOG_FIELDS(.domain = q->guest.domain->name),
+                          "The emulator of domain %s is killed but does not end: no longer waited for",
+                          q->guest.domain->name);
+                process_drop(&q->process, q->guest.host->event);
+                finish(q);
+                return 0;
+        }
         if (q->state == QEMU_UP) {
                 q->killed = true;
                 process_kill(&q->process);
@@ -231,11 +255,6 @@ static int on_timer(UNUSED sd_event_source *s, UNUSED uint64_t usec, void *userd
                           string_or(words, ""));
         fail(q, &e);
         return 0;
-}
-
-static int set_timer(QemuGuest *q, uint64_t usec) {
-        q->timer = sd_event_source_disable_unref(q->timer);
-        return sd_event_add_time_relative(q->guest.host->event, &q->timer, CLOCK_MONOTONIC, usec, 0, on_timer, q);
 }
 
 static void monitor_closed(void *userdata, const Error *why) {
