@@ -357,6 +357,10 @@ static int creation_begin(struct DomainJob *job, const Driver *driver, Error *er
         int r = string_replace(&d->spec.hypervisor, driver->name);
         if (r < 0)
                 return error_set_errno(error, r, "Failed to choose the hypervisor of domain %s", d->name);
+        /* Where there is no process to be recorded, the driver must be known by which to look for what there is. */
+        r = driver->present ? store_update_domain(e->store, d, error) : 0;
+        if (r < 0)
+                return r;
         r = domain_make_guest(e, d, driver, false, error);
         if (r < 0)
                 return r;

@@ -115,6 +115,7 @@ version=$(basename "$root"/lib/modules/*)
 
 mkdir -p "$tree"/{bin,sbin,dev,etc,home,lib64,mnt,proc,root,run,share,sys,tmp,usr/{bin,sbin},var/{lib/xen,log/xen}}
 ln -s /run "$tree/var/run"
+ln -s /run/lock "$tree/var/lock"
 put /bin/busybox /lib64/ld-linux-x86-64.so.2
 put_with_libraries "${programs[@]}"
 for library in "${libraries[@]}"; do

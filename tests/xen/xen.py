@@ -1,7 +1,9 @@
 """What dom0 shows of Xen: domains, the store, backends, loop devices."""
 
 import os
+import pty
 import re
+import select
 import subprocess
 import time
 
@@ -23,13 +25,43 @@ def xl_list():
     return found
 
 
+class XlConsole:
+    """"xl console", on a terminal of its own."""
+
+    def __init__(self, name):
+        ours, theirs = pty.openpty()
+        self.terminal = ours
+        self.text = ""
+        self.process = subprocess.Popen(["xl", "console", name], stdin=theirs, stdout=theirs, stderr=theirs,
+                                        start_new_session=True)
+        os.close(theirs)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait(10)
+        os.close(self.terminal)
+
+    def send(self, text):
+        os.write(self.terminal, text.encode())
+
+    def expect(self, text, timeout=20):
+        deadline = time.monotonic() + timeout
+        while text not in self.text:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self.terminal], [], [], left)[0]:
+                raise AssertionError(f"xl console did not say {text!r}; it said:\n{self.text[-2000:]}")
+            self.text += os.read(self.terminal, 4096).decode(errors="replace")
+
+
 class Machine:
     """Pictures of what a guest may leave behind."""
 
     def picture(self):
         return {
-            "domains": set(output("xl", "list").splitlines()[-1].split()[:0]) | {
-                f"{name} {values[0]}" for name, values in xl_list().items()},
+            "domains": {f"{name} {values[0]}" for name, values in xl_list().items()},
             "store": self._store(),
             "backends": set(os.listdir("/sys/bus/xen-backend/devices")),
             "loops": {name for name in os.listdir("/sys/block")

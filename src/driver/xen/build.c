@@ -44,6 +44,27 @@ static bool is_pv(const XenIdentity *who) {
         return who->type == MACHINE_PV;
 }
 
+/* Xen's own bookkeeping of a contained guest, in bytes: a megabyte for each processor, and two pages for each megabyte.
+ */
+static uint64_t paging_pool(const DomainSpec *spec) {
+        return (256ULL * spec->vcpus + 2 * (spec->memory >> 20)) << XC_PAGE_SHIFT;
+}
+
+/* Better told here than by a library half way. What else is going on may still make it untrue. */
+static int check_free_memory(Xen *x, const DomainSpec *spec, Error *e) {
+        uint64_t pool = paging_pool(spec);
+        xc_physinfo_t info = { 0 };
+        char wanted[SIZE_TEXT_MAX], available[SIZE_TEXT_MAX];
+
+        if (xc_physinfo(x->xc, &info) != 0)
+                return xen_fail(x, e, "Failed to ask Xen for its memory");
+        uint64_t free_bytes = info.free_pages << XC_PAGE_SHIFT;
+        if (free_bytes >= spec->memory + pool)
+                return 0;
+        return error_set(e, ERROR_HYPERVISOR_FAILED, "Xen has only %s of memory free, and the domain needs %s",
+                         size_format(free_bytes, available), size_format(spec->memory + pool, wanted));
+}
+
 int build_create(Xen *x, const Domain *d, MachineType type, uint32_t *ret_id, Error *e) {
         struct xen_domctl_createdomain config = {
                 .max_vcpus = d->spec.vcpus,
@@ -54,6 +75,9 @@ int build_create(Xen *x, const Domain *d, MachineType type, uint32_t *ret_id, Er
         };
         uint32_t id = 0; /* any free one */
 
+        int r = check_free_memory(x, &d->spec, e);
+        if (r < 0)
+                return r;
         memcpy(config.handle, d->uuid, sizeof config.handle);
         if (type != MACHINE_PV) {
                 config.flags = XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap | XEN_DOMCTL_CDF_oos_off;
@@ -67,11 +91,16 @@ int build_create(Xen *x, const Domain *d, MachineType type, uint32_t *ret_id, Er
 
 /* ---- processors, limits, event channels ---- */
 
-/* Before any memory is populated: Xen's own bookkeeping of a contained guest is paid from this. */
-static int set_paging_pool(Build *b) {
-        uint64_t pages = 256ULL * b->who->domain->spec.vcpus + 2 * (b->who->domain->spec.memory >> 20);
+/* Before any of it is populated. */
+static int prepare_memory(Build *b) {
+        const DomainSpec *spec = &b->who->domain->spec;
+        xc_interface *xc = b->xen->xc;
+        uint32_t id = b->who->id;
 
-        return xc_set_paging_mempool_size(b->xen->xc, b->who->id, pages << XC_PAGE_SHIFT);
+        if (is_pv(b->who))
+                return xc_domain_set_memmap_limit(xc, id, spec->memory >> 10);
+        int r = xc_hvm_param_set(xc, id, HVM_PARAM_TIMER_MODE, TIMER_NO_DELAY);
+        return r != 0 ? r : xc_set_paging_mempool_size(xc, id, paging_pool(spec));
 }
 
 static int set_limits(Build *b, Error *e) {
@@ -84,9 +113,7 @@ static int set_limits(Build *b, Error *e) {
                 return xen_fail(b->xen, e, "Failed to make the guest's processors");
         if (xc_domain_setmaxmem(xc, id, kilobytes + SLACK_KILOBYTES) != 0)
                 return xen_fail(b->xen, e, "Failed to limit the guest's memory");
-        if (is_pv(b->who)
-                    ? xc_domain_set_memmap_limit(xc, id, kilobytes) != 0
-                    : xc_hvm_param_set(xc, id, HVM_PARAM_TIMER_MODE, TIMER_NO_DELAY) != 0 || set_paging_pool(b) != 0)
+        if (prepare_memory(b) != 0)
                 return xen_fail(b->xen, e, "Failed to prepare the guest's memory");
         if (xc_domain_set_tsc_info(xc, id, TSC_NATIVE, 0, 0, 0) != 0)
                 return xen_fail(b->xen, e, "Failed to set the guest's clock");

@@ -59,6 +59,7 @@ static void fill_both_ends(XenStoreChange *c, const Device *d) {
         change_write(c, d->front, "backend-id", "%d", DOM0);
         change_write(c, d->front, "state", "%d", STATE_INITIALISING);
         change_node(c, d->back, NULL, DOM0, d->who->id);
+        change_write(c, d->back, XEN_OWNER_KEY, "%s", d->who->uuid);
         change_write(c, d->back, "frontend", "%s", d->front);
         change_write(c, d->back, "frontend-id", "%u", d->who->id);
         change_write(c, d->back, "online", "1");

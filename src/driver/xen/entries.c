@@ -126,32 +126,36 @@ int entries_add_rings(XenStore *s, const XenIdentity *who, const XenRings *rings
 typedef struct Removal {
         uint32_t id;
         const char *uuid;
+        XenRemains remains;
 } Removal;
+
+static void remove_numbered(XenStoreChange *c, const char *directory, uint32_t id) {
+        char path[XEN_PATH_MAX];
+
+        snprintf(path, sizeof path, "%s/%u", directory, id);
+        change_remove(c, path);
+}
 
 /* In the last two the kernel's drivers tell their troubles. */
 static void fill_removal(XenStoreChange *c, const void *userdata) {
-        static const char *const directories[] = {
-                "/local/domain/0/backend/vbd",
-                "/local/domain/0/backend/vif",
-                "/local/domain/0/backend/console",
-                "/local/domain/0/device-model",
-                "/libxl",
-                "/local/domain",
-                "/local/domain/0/error/backend/vbd",
+        static const char *const of_domain[] = { "/local/domain/0/device-model", "/libxl", "/local/domain" };
+        static const char *const of_devices[] = {
+                "/local/domain/0/backend/vbd",       "/local/domain/0/backend/vif",
+                "/local/domain/0/backend/console",   "/local/domain/0/error/backend/vbd",
                 "/local/domain/0/error/backend/vif",
         };
         const Removal *r = userdata;
         char path[XEN_PATH_MAX];
 
-        for (size_t i = 0; i < ARRAY_LEN(directories); i++) {
-                snprintf(path, sizeof path, "%s/%u", directories[i], r->id);
-                change_remove(c, path);
-        }
+        for (size_t i = 0; i < ARRAY_LEN(of_devices); i++)
+                remove_numbered(c, of_devices[i], r->id);
+        for (size_t i = 0; i < ARRAY_LEN(of_domain) && r->remains == XEN_REMAINS_DOMAIN; i++)
+                remove_numbered(c, of_domain[i], r->id);
         change_remove(c, vm_path(r->uuid, path));
 }
 
-int entries_remove(XenStore *s, uint32_t id, const char *uuid, Error *e) {
-        return xenstore_change(s, fill_removal, &(const Removal){ id, uuid }, e);
+int entries_remove(XenStore *s, uint32_t id, const char *uuid, XenRemains remains, Error *e) {
+        return xenstore_change(s, fill_removal, &(const Removal){ id, uuid, remains }, e);
 }
 
 static void fill_uuid_removal(XenStoreChange *c, const void *userdata) {
@@ -164,24 +168,69 @@ int entries_remove_uuid(XenStore *s, const char *uuid, Error *e) {
         return xenstore_change(s, fill_uuid_removal, uuid, e);
 }
 
-int entries_find(XenStore *s, const char *uuid, uint32_t *ret_id) {
+/* ---- finding ---- */
+
+static bool says(XenStore *s, const char *path, const char *wanted) {
+        AUTO(string_drop) char *value = NULL;
+
+        return xenstore_read(s, path, &value) >= 0 && string_equal(value, wanted);
+}
+
+static bool domain_is_ours(XenStore *s, const char *id, const char *uuid) {
+        char path[XEN_PATH_MAX], vm[XEN_PATH_MAX];
+
+        snprintf(path, sizeof path, "/local/domain/%s/vm", id);
+        return says(s, path, vm_path(uuid, vm));
+}
+
+static bool device_is_ours(XenStore *s, const char *directory, const char *id, const char *uuid) {
+        AUTO(string_list_free) char **devices = NULL;
+        char path[XEN_PATH_MAX];
+        bool ours = false;
+
+        snprintf(path, sizeof path, "%s/%s", directory, id);
+        if (xenstore_list(s, path, &devices) < 0)
+                return false;
+        for (size_t i = 0; devices && devices[i] && !ours; i++) {
+                snprintf(path, sizeof path, "%s/%s/%s/" XEN_OWNER_KEY, directory, id, devices[i]);
+                ours = says(s, path, uuid);
+        }
+        return ours;
+}
+
+/* The first number below directory of which something is ours. */
+static int find_number(XenStore *s, const char *directory, const char *uuid, XenRemains remains, uint32_t *ret_id) {
         AUTO(string_list_free) char **ids = NULL;
-        char wanted[XEN_PATH_MAX];
-        int r = xenstore_list(s, "/local/domain", &ids);
+        uint64_t id;
+        int r = xenstore_list(s, directory, &ids);
 
-        vm_path(uuid, wanted);
         for (size_t i = 0; r >= 0 && ids && ids[i]; i++) {
-                AUTO(string_drop) char *vm = NULL;
-                char path[XEN_PATH_MAX];
-                uint64_t id;
-
                 if (parse_u64(ids[i], UINT16_MAX, &id) < 0 || id == DOM0)
                         continue;
-                snprintf(path, sizeof path, "/local/domain/%u/vm", (unsigned)id);
-                if (xenstore_read(s, path, &vm) < 0 || !string_equal(vm, wanted))
+                if (!(remains == XEN_REMAINS_DOMAIN ? domain_is_ours(s, ids[i], uuid)
+                                                    : device_is_ours(s, directory, ids[i], uuid)))
                         continue;
                 *ret_id = (uint32_t)id;
                 return 0;
         }
         return r < 0 ? r : -ENOENT;
+}
+
+int entries_find(XenStore *s, const char *uuid, uint32_t *ret_id, XenRemains *ret_remains) {
+        static const struct {
+                const char *directory;
+                XenRemains remains;
+        } places[] = {
+                { "/local/domain", XEN_REMAINS_DOMAIN },
+                { "/local/domain/0/backend/vbd", XEN_REMAINS_DEVICES },
+                { "/local/domain/0/backend/vif", XEN_REMAINS_DEVICES },
+        };
+        int r = -ENOENT;
+
+        for (size_t i = 0; i < ARRAY_LEN(places) && r == -ENOENT; i++) {
+                r = find_number(s, places[i].directory, uuid, places[i].remains, ret_id);
+                if (r >= 0)
+                        *ret_remains = places[i].remains;
+        }
+        return r;
 }

@@ -21,12 +21,17 @@ typedef struct XenRings {
 int entries_add(XenStore *s, const XenIdentity *who, Error *e);
 /* Where its rings are. To be followed by the introduction. */
 int entries_add_rings(XenStore *s, const XenIdentity *who, const XenRings *rings, Error *e);
-/* Everything that was written for it, devices included, in dom0's part too. Nothing there is fine. */
-int entries_remove(XenStore *s, uint32_t id, const char *uuid, Error *e);
+/* What there is of a domain in the store: all of it, or only dom0's side of its devices, of which the tools of others
+ * know nothing when they destroy a domain of ours. That side says whose it is, since a number alone may be another's by
+ * now. */
+typedef enum XenRemains { XEN_REMAINS_DOMAIN, XEN_REMAINS_DEVICES } XenRemains;
+#define XEN_OWNER_KEY "debmarshal-uuid"
+/* The number under which a uuid has entries, though Xen may not know the domain any more. -ENOENT. */
+int entries_find(XenStore *s, const char *uuid, uint32_t *ret_id, XenRemains *ret_remains);
+/* Remove it, with what is kept under the uuid. Nothing there is fine. */
+int entries_remove(XenStore *s, uint32_t id, const char *uuid, XenRemains remains, Error *e);
 /* What is kept under the uuid alone. */
 int entries_remove_uuid(XenStore *s, const char *uuid, Error *e);
-/* The number under which a uuid has entries, though Xen may not know the domain any more. -ENOENT. */
-int entries_find(XenStore *s, const char *uuid, uint32_t *ret_id);
 
 /* The guest's own directory. Returns buffer. */
 #define XEN_PATH_MAX 128

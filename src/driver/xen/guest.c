@@ -63,7 +63,7 @@ static const uint16_t UNUSED next_states[XEN_STATE_COUNT] = {
         [XEN_STOPPING] = TO(XEN_GONE),
 };
 
-static void set_state(XenGuest *x, XenState next) {
+void xen_guest_set_state(XenGuest *x, XenState next) {
         assert(next_states[x->state] & TO(next));
 
         log_write(LOG_DEBUG, LOG_FIELDS(.domain = x->guest.domain->name), "Xen guest of %s: %s -> %s",
@@ -92,6 +92,7 @@ static void stop_work(XenGuest *x) {
 static void release(XenGuest *x) {
         stop_work(x);
         fd_drop(&x->before);
+        x->mirror = mirror_free(x->mirror);
         drop_loops(x);
         drop_namespaces(x);
         guest_files_clear(&x->guest.files);
@@ -199,11 +200,18 @@ void xen_guest_do_later(XenGuest *x) {
                 (void)sd_event_source_set_enabled(x->later, SD_EVENT_ONESHOT);
 }
 
+static void end_later(XenGuest *x, EndReason reason, const char *text) {
+        x->ended = x->later_ended = true;
+        x->end_reason = reason;
+        x->end_text = text;
+        xen_guest_do_later(x);
+}
+
 /* ---- workers ---- */
 
-static int begin_work(XenGuest *x, const char *what, WorkerRun run,
-                      void (*done)(Worker *w, WorkerReply *r, const Error *e), const int *keep, size_t n_keep,
-                      uint64_t deadline_usec, Error *e) {
+int xen_guest_work(XenGuest *x, const char *what, WorkerRun run,
+                   void (*done)(Worker *w, WorkerReply *r, const Error *e), const int *keep, size_t n_keep,
+                   uint64_t deadline_usec, Error *e) {
         x->worker.what = what;
         x->worker.run = run;
         x->worker.input = &x->work;
@@ -228,13 +236,15 @@ static int begin_clear(XenGuest *x, Error *e) {
         AUTO(fd_drop) int before = fd_take(&x->before);
 
         stop_work(x);
+        x->mirror = mirror_free(x->mirror);
         if (x->guest.console)
                 console_set_source(x->guest.console, -1, -1);
         drop_loops(x);
         x->id = 0;
         x->work.clear = (ClearWork){ .before = before, .deadline_usec = CLEAR_USEC };
         memcpy(x->work.clear.uuid, x->guest.domain->uuid, sizeof x->work.clear.uuid);
-        return begin_work(x, "removing a Xen guest", work_clear, cleared, &before, before >= 0 ? 1 : 0, CLEAR_USEC, e);
+        return xen_guest_work(x, "removing a Xen guest", work_clear, cleared, &before, before >= 0 ? 1 : 0, CLEAR_USEC,
+                              e);
 }
 
 static void finish_stop(XenGuest *x) {
@@ -242,7 +252,7 @@ static void finish_stop(XenGuest *x) {
 
         release(x);
         answer_gone(x);
-        set_state(x, XEN_GONE);
+        xen_guest_set_state(x, XEN_GONE);
         events->stopped(&x->guest);
 }
 
@@ -260,37 +270,37 @@ static void finish_failure(XenGuest *x) {
         error_move(&e, &x->error);
         if (!x->booting_again) {
                 release(x);
-                set_state(x, XEN_GONE);
+                xen_guest_set_state(x, XEN_GONE);
                 give_started(x, &e);
                 return;
         }
         unmark_reboot(x);
         x->booting_again = false;
-        set_state(x, XEN_UP);
+        xen_guest_set_state(x, XEN_UP);
         x->ended = true;
         log_write(LOG_WARNING, LOG_FIELDS(.domain = x->guest.domain->name), "Failed to boot domain %s again: %s",
                   x->guest.domain->name, error_text(&e));
         GuestAnswer reset = TAKE(x->reset);
-        if (reset)
-                reset(x->reset_userdata, -1, &e);
-        else
+        if (!reset) {
                 x->guest.events->ended(&x->guest, END_CRASH, error_text(&e));
+                return;
+        }
+        end_later(x, END_CRASH, "the guest could not be booted again"); /* whoever asked need not be the engine */
+        reset(x->reset_userdata, -1, &e);
 }
 
 /* Takes *why. */
-static void fail(XenGuest *x, Error *why) {
+void xen_guest_fail(XenGuest *x, Error *why) {
         AUTO(error_clear) Error e = ERROR_INIT;
 
         error_move(&x->error, why);
-        set_state(x, XEN_FAILING);
+        xen_guest_set_state(x, XEN_FAILING);
         x->attempts = 0;
         if (begin_clear(x, &e) < 0) {
                 log_error("Failed to remove what is there of domain %s: %s", x->guest.domain->name, error_text(&e));
                 finish_failure(x);
         }
 }
-
-static void build(XenGuest *x);
 
 static void cleared(Worker *w, UNUSED WorkerReply *reply, const Error *failure) {
         XenGuest *x = w->userdata;
@@ -307,9 +317,9 @@ static void cleared(Worker *w, UNUSED WorkerReply *reply, const Error *failure) 
                 finish_failure(x);
         else if (failure) {
                 error_set(&e, failure->id, "%s", error_text(failure));
-                fail(x, &e);
+                xen_guest_fail(x, &e);
         } else
-                build(x);
+                xen_boot_anew(x);
 }
 
 /* Where there is not even a process to be had for the removal, the guest is given up: its record goes, the error is
@@ -320,7 +330,7 @@ void xen_guest_stop(Guest *g) {
 
         if (x->state == XEN_STOPPING || x->state == XEN_GONE)
                 return;
-        set_state(x, XEN_STOPPING);
+        xen_guest_set_state(x, XEN_STOPPING);
         x->later_ended = x->later_paused = false;
         x->attempts = 0;
         if (begin_clear(x, &e) < 0) {
@@ -329,125 +339,21 @@ void xen_guest_stop(Guest *g) {
         }
 }
 
-/* ---- from nothing to a booting guest ---- */
+/* ---- the beginning ---- */
 
-static void boot(XenGuest *x) {
-        AUTO(error_clear) Error e = ERROR_INIT;
+/* Takes the descriptors. The mirror is no more than a comfort: without it goes on what can. */
+int xen_guest_set_console(XenGuest *x, int terminal, MirrorTerminal *mirror, Error *e) {
+        AUTO(error_clear) Error late = ERROR_INIT;
+        int r = console_set_source(x->guest.console, terminal, terminal);
 
-        x->paused = x->guest.domain->spec.paused && !x->booting_again;
-        if (!x->paused && xc_domain_unpause(xen_link_xen()->xc, x->id) != 0) {
-                xen_fail(xen_link_xen(), &e, "Failed to let the guest run");
-                fail(x, &e);
-                return;
+        if (r < 0) {
+                mirror_terminal_drop(mirror);
+                return error_set_errno(e, r, "Failed to read the guest's console");
         }
-        set_state(x, XEN_UP);
-        if (!x->booting_again) {
-                give_started(x, NULL);
-                return;
-        }
-        unmark_reboot(x);
-        x->booting_again = x->ended = false;
-        GuestAnswer reset = TAKE(x->reset);
-        if (reset)
-                reset(x->reset_userdata, -1, NULL);
-}
-
-static void nic_joined(Worker *w, WorkerReply *reply, const Error *failure);
-
-static void join_next(XenGuest *x) {
-        AUTO(error_clear) Error e = ERROR_INIT;
-        const Guest *g = &x->guest;
-
-        if (x->joined == g->domain->spec.n_nics) {
-                boot(x);
-                return;
-        }
-        int *namespaces = x->namespaces[x->joined];
-        x->work.join = (JoinWork){ .id = x->id,
-                                   .nic = x->joined,
-                                   .namespaces = { namespaces[ENTER_USER], namespaces[ENTER_NET] },
-                                   .privileged = g->host->privileged,
-                                   .owner = g->domain->owner->uid };
-        if (begin_work(x, "connecting a Xen guest to its network", work_join, nic_joined, namespaces, ENTER_COUNT,
-                       g->host->limits->start_usec, &e) < 0)
-                fail(x, &e);
-}
-
-static void nic_joined(Worker *w, UNUSED WorkerReply *reply, const Error *failure) {
-        XenGuest *x = w->userdata;
-        AUTO(error_clear) Error e = ERROR_INIT;
-
-        if (failure) {
-                error_set(&e, failure->id, "%s", error_text(failure));
-                fail(x, &e);
-                return;
-        }
-        x->joined++;
-        join_next(x);
-}
-
-static int take_start_reply(XenGuest *x, WorkerReply *reply, Error *e) {
-        StartWorkReply answer;
-
-        if (reply->length != sizeof answer || reply->fds.count < 1)
-                return error_set(e, ERROR_INTERNAL, "Garbled answer about a Xen guest");
-        memcpy(&answer, reply->data, sizeof answer);
-        x->id = answer.id;
-        for (size_t i = 1; i < reply->fds.count && x->n_loops < DISKS_PER_DOMAIN_MAX; i++)
-                x->loops[x->n_loops++] = fd_take(&reply->fds.fds[i]);
-        int terminal = fd_take(&reply->fds.fds[0]);
-        int r = x->guest.console ? console_set_source(x->guest.console, terminal, terminal) : 0;
-        return r < 0 ? error_set_errno(e, r, "Failed to read the guest's console") : 0;
-}
-
-static void built(Worker *w, WorkerReply *reply, const Error *failure) {
-        XenGuest *x = w->userdata;
-        AUTO(error_clear) Error e = ERROR_INIT;
-
-        if (failure)
-                error_set(&e, failure->id, "%s", error_text(failure));
-        if (failure || take_start_reply(x, reply, &e) < 0) {
-                fail(x, &e);
-                return;
-        }
-        set_state(x, XEN_JOINING);
-        x->joined = 0;
-        join_next(x);
-}
-
-static size_t list_descriptors(const XenGuest *x, int *fds) {
-        const GuestFiles *files = &x->guest.files;
-        size_t n = 0;
-
-        fds[n++] = files->kernel_fd;
-        if (files->initrd_fd >= 0)
-                fds[n++] = files->initrd_fd;
-        for (size_t i = 0; i < files->n_disks; i++)
-                fds[n++] = files->disks[i].layers[0].fd;
-        for (size_t i = 0; i < x->guest.domain->spec.n_nics; i++)
-                fds[n++] = x->namespaces[i][ENTER_NET];
-        return n;
-}
-
-static int begin_build(XenGuest *x, Error *e) {
-        int fds[2 + DISKS_PER_DOMAIN_MAX + NICS_PER_DOMAIN_MAX];
-        const Guest *g = &x->guest;
-
-        for (size_t i = 0; i < g->domain->spec.n_nics; i++) {
-                int *namespaces = x->namespaces[i];
-                fd_drop(&namespaces[ENTER_USER]);
-                fd_drop(&namespaces[ENTER_NET]);
-                int r = g->events->namespaces(&x->guest, i, &namespaces[ENTER_USER], &namespaces[ENTER_NET], e);
-                if (r < 0)
-                        return r;
-        }
-        x->work.start = (StartWork){
-                .domain = g->domain, .files = &g->files, .type = x->type, .deadline_usec = g->host->limits->start_usec
-        };
-        for (size_t i = 0; i < g->domain->spec.n_nics; i++)
-                x->work.start.networks[i] = x->namespaces[i][ENTER_NET];
-        size_t n = list_descriptors(x, fds);
-        return begin_work(x, "starting a Xen guest", work_start, built, fds, n, g->host->limits->start_usec, e);
+        if (mirror->ours >= 0 && mirror_start(x->guest.host->event, x->guest.console, mirror, &x->mirror, &late) < 0)
+                log_write(LOG_WARNING, LOG_FIELDS(.domain = x->guest.domain->name),
+                          "xl console will not see domain %s: %s, ignoring", x->guest.domain->name, error_text(&late));
+        return 0;
 }
 
 static MachineType wanted_type(const Domain *d) {
@@ -460,52 +366,26 @@ int xen_guest_start(Guest *g, Error *e) {
         x->type = wanted_type(g->domain);
         int r = link_up(x, e);
         if (r >= 0)
-                r = begin_build(x, e);
+                r = xen_boot(x, e);
         if (r < 0) {
                 release(x);
                 return r;
         }
-        set_state(x, XEN_BUILDING);
+        xen_guest_set_state(x, XEN_BUILDING);
         return 0;
 }
 
-/* ---- booting anew ---- */
-
-static void files_opened(FilesJob *j, GuestFiles *files, const Error *failure) {
-        XenGuest *x = j->userdata;
-        AUTO(error_clear) Error e = ERROR_INIT;
-
-        if (failure)
-                error_set(&e, failure->id, "%s", error_text(failure));
-        else {
-                x->guest.files = *files;
-                guest_files_init(files); /* taken */
-                if (begin_build(x, &e) >= 0) {
-                        set_state(x, XEN_BUILDING);
-                        return;
-                }
+void xen_guest_booted(XenGuest *x) {
+        xen_guest_set_state(x, XEN_UP);
+        if (!x->booting_again) {
+                give_started(x, NULL);
+                return;
         }
-        fail(x, &e);
-}
-
-/* The former domain is gone. */
-static void build(XenGuest *x) {
-        AUTO(error_clear) Error e = ERROR_INIT;
-        bool open = x->guest.files.kernel_fd >= 0;
-
-        if (!open) {
-                x->files_job.spec = &x->guest.domain->spec;
-                x->files_job.uid = x->guest.domain->owner->uid;
-                x->files_job.privileged = x->guest.host->privileged;
-                x->files_job.deadline_usec = x->guest.host->limits->start_usec;
-                x->files_job.done = files_opened;
-                x->files_job.userdata = x;
-        }
-        int r = open ? begin_build(x, &e) : files_start(&x->files_job, x->guest.host->event, &e);
-        if (r < 0)
-                fail(x, &e);
-        else
-                set_state(x, open ? XEN_BUILDING : XEN_OPENING);
+        unmark_reboot(x);
+        x->booting_again = x->ended = false;
+        GuestAnswer reset = TAKE(x->reset);
+        if (reset)
+                reset(x->reset_userdata, -1, NULL);
 }
 
 void xen_guest_boot_again(XenGuest *x) {
@@ -515,18 +395,11 @@ void xen_guest_boot_again(XenGuest *x) {
 
         x->booting_again = true;
         x->attempts = 0;
-        set_state(x, XEN_CLEARING);
+        xen_guest_set_state(x, XEN_CLEARING);
         if (mark < 0)
                 error_set_errno(&e, errno, "Failed to mark the reboot of domain %s", x->guest.domain->name);
         if (mark < 0 || begin_clear(x, &e) < 0)
-                fail(x, &e);
-}
-
-static void end_later(XenGuest *x, EndReason reason, const char *text) {
-        x->ended = x->later_ended = true;
-        x->end_reason = reason;
-        x->end_text = text;
-        xen_guest_do_later(x);
+                xen_guest_fail(x, &e);
 }
 
 void xen_guest_look(XenGuest *x) {
@@ -552,19 +425,23 @@ void xen_guest_look(XenGuest *x) {
 /* ---- adoption ---- */
 
 static int adopt_console(XenGuest *x, Error *e) {
-        AUTO(string_drop) char *terminal = NULL;
-        char path[XEN_PATH_MAX + 16], directory[XEN_PATH_MAX];
+        AUTO(string_drop) char *source = NULL;
+        AUTO(error_clear) Error late = ERROR_INIT;
+        MirrorTerminal mirror = MIRROR_TERMINAL_NONE;
+        char uuid[DOMAIN_UUID_TEXT_MAX];
         int fd;
 
-        snprintf(path, sizeof path, "%s/console/tty", entries_path(x->id, directory));
-        int r = xenstore_read(xen_link_store(), path, &terminal);
+        domain_uuid_format(x->guest.domain->uuid, uuid);
+        int r = mirror_find_source(xen_link_store(), x->id, uuid, &source);
         if (r < 0)
                 return error_set_errno(e, r, "The guest has no console");
-        r = xen_console_open(terminal, &fd, e);
+        r = xen_console_open(source, &fd, e);
         if (r < 0)
                 return r;
-        r = x->guest.console ? console_set_source(x->guest.console, fd, fd) : 0;
-        return r < 0 ? error_set_errno(e, r, "Failed to read the guest's console") : 0;
+        if (mirror_make(xen_link_store(), x->id, uuid, source, &mirror, &late) < 0)
+                log_warning("xl console will not see domain %s: %s, ignoring", x->guest.domain->name,
+                            error_text(&late));
+        return xen_guest_set_console(x, fd, &mirror, e);
 }
 
 static int find_domain(XenGuest *x, Error *e) {
@@ -585,10 +462,10 @@ static void adopted(XenGuest *x) {
         AUTO(error_clear) Error e = ERROR_INIT;
 
         if (!x->booting_again && find_domain(x, &e) < 0) {
-                fail(x, &e); /* something may be left in the store */
+                xen_guest_fail(x, &e); /* something may be left in the store */
                 return;
         }
-        set_state(x, XEN_UP);
+        xen_guest_set_state(x, XEN_UP);
         if (x->booting_again)
                 xen_guest_boot_again(x);
         else
@@ -603,7 +480,7 @@ int xen_guest_adopt(Guest *g, Error *e) {
         int r = link_up(x, e);
         if (r < 0)
                 return r;
-        set_state(x, XEN_ADOPTING);
+        xen_guest_set_state(x, XEN_ADOPTING);
         x->booting_again = g->domain->state == DOMAIN_RUNNING && faccessat(g->dir_fd, REBOOT_MARK, F_OK, 0) == 0;
         xen_guest_do_later(x);
         return 0;

@@ -9,8 +9,9 @@
 #define DOMAINS_AT_ONCE 64
 
 /* The last complaint is the outermost, which says what was being done; the first says why: it is kept. */
-static void keep_message(xentoollog_logger *logger, xentoollog_level level, UNUSED int error,
-                         UNUSED const char *context, const char *format, va_list arguments) {
+__attribute__((format(printf, 5, 0))) static void keep_message(xentoollog_logger *logger, xentoollog_level level,
+                                                               UNUSED int error, UNUSED const char *context,
+                                                               const char *format, va_list arguments) {
         XenLog *log = (XenLog *)logger;
 
         if (level >= XTL_ERROR && !*log->said)

@@ -14,12 +14,14 @@
 
 #define RELEASE_WATCH "@releaseDomain"
 
+LIST_HEAD(XenGuestList, XenGuest);
+
 static struct {
         unsigned users;
         Xen xen;
         XenStore *store;
         sd_event_source *source;
-        LIST_HEAD(, XenGuest) guests;
+        struct XenGuestList guests;
 } shared;
 
 static void look_at_all(void) {

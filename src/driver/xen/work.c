@@ -17,6 +17,7 @@
 #include "driver/xen/console.h"
 #include "driver/xen/devices.h"
 #include "driver/xen/hypervisor.h"
+#include "driver/xen/mirror.h"
 #include "net/netlink.h"
 
 #define POLL_USEC (5 * USEC_PER_MSEC) /* between looks at what tells nobody of its end */
@@ -80,6 +81,7 @@ static int introduce(Tools *t, const XenIdentity *who, const XenRings *rings, Er
 static int await_console(Tools *t, const XenIdentity *who, uint64_t deadline_usec, WorkerReply *reply, Error *e) {
         char path[XEN_PATH_MAX + 16], directory[XEN_PATH_MAX];
         AUTO(string_drop) char *terminal = NULL;
+        MirrorTerminal mirror;
         int fd;
 
         snprintf(path, sizeof path, "%s/console/tty", entries_path(who->id, directory));
@@ -87,9 +89,15 @@ static int await_console(Tools *t, const XenIdentity *who, uint64_t deadline_use
         if (r < 0)
                 return error_set_errno(e, r, "xenconsoled has given the guest no terminal");
         r = xen_console_open(terminal, &fd, e);
-        if (r >= 0 && (r = fd_set_add(&reply->fds, fd)) < 0)
-                error_set_errno(e, r, "Failed to keep the terminal");
-        return r;
+        if (r < 0)
+                return r;
+        (void)fd_set_add(&reply->fds, fd); /* there is room for the first ones */
+        r = mirror_make(t->store, who->id, who->uuid, terminal, &mirror, e);
+        if (r < 0)
+                return r;
+        (void)fd_set_add(&reply->fds, mirror.ours);
+        (void)fd_set_add(&reply->fds, mirror.theirs);
+        return 0;
 }
 
 static int start(Tools *t, const StartWork *w, WorkerReply *reply, Error *e) {
@@ -158,6 +166,7 @@ static void await_end(int pidfd) {
 /* One step towards nothing: 1 there was something, 0 there is nothing any more. *ret_id is the number of what there
  * was. */
 static int clear_step(Tools *t, const ClearWork *w, const char *uuid, uint32_t *ret_id, Error *e) {
+        XenRemains remains = XEN_REMAINS_DOMAIN;
         XenEnd end;
         int r = xen_find(&t->xen, w->uuid, ret_id, &end);
 
@@ -165,9 +174,9 @@ static int clear_step(Tools *t, const ClearWork *w, const char *uuid, uint32_t *
                 return error_set_errno(e, r, "Failed to look for the domain in Xen");
         if (r >= 0 && end != XEN_DYING && xc_domain_destroy(t->xen.xc, *ret_id) != 0 && errno != ESRCH)
                 return xen_fail(&t->xen, e, "Failed to destroy the domain in Xen");
-        if (r < 0 && entries_find(t->store, uuid, ret_id) < 0)
+        if (r < 0 && entries_find(t->store, uuid, ret_id, &remains) < 0)
                 return 0;
-        r = entries_remove(t->store, *ret_id, uuid, e);
+        r = entries_remove(t->store, *ret_id, uuid, remains, e);
         return r < 0 ? r : 1;
 }
 

@@ -14,12 +14,14 @@ typedef struct StartWork {
         const GuestFiles *files;
         MachineType type;
         int networks[NICS_PER_DOMAIN_MAX]; /* network namespaces, one per interface */
-        uint64_t deadline_usec;
+        uint64_t deadline_usec;            /* of each wait, shorter than the worker's: it knows what for */
 } StartWork;
 typedef struct StartWorkReply {
         uint32_t id;
 } StartWorkReply;
-/* Descriptors of the reply: the console's terminal, then the loop devices of the disks. */
+enum { START_TERMINAL, START_MIRROR_OURS, START_MIRROR_THEIRS, START_LOOPS };
+/* Descriptors of the reply: xenconsoled's terminal, ours and theirs of its mirror (mirror.h), then the loop devices of
+ * the disks. */
 int work_start(void *start_work, WorkerReply *reply, Error *e);
 
 /* Make an interface that is in its network already a port of the bridge there, as nobody but the network's owner. */

@@ -5,6 +5,7 @@
 
 #include "driver/driver.h"
 #include "driver/xen/hypervisor.h"
+#include "driver/xen/mirror.h"
 #include "driver/xen/work.h"
 
 typedef enum XenState {
@@ -48,6 +49,7 @@ typedef struct XenGuest {
         size_t joined;
         int loops[DISKS_PER_DOMAIN_MAX]; /* until the backend has surely opened them: for good */
         size_t n_loops;
+        Mirror *mirror;
 
         /* What the loop does next: callbacks that may not come from inside a call. */
         sd_event_source *later;
@@ -75,6 +77,21 @@ void xen_guest_stop(Guest *g);
 void xen_guest_look(XenGuest *x);
 void xen_guest_boot_again(XenGuest *x);
 void xen_guest_do_later(XenGuest *x);
+void xen_guest_set_state(XenGuest *x, XenState next);
+/* Start the guest's one worker on x->work. */
+int xen_guest_work(XenGuest *x, const char *what, WorkerRun run,
+                   void (*done)(Worker *w, WorkerReply *reply, const Error *e), const int *keep, size_t n_keep,
+                   uint64_t deadline_usec, Error *e);
+/* Takes the descriptors. */
+int xen_guest_set_console(XenGuest *x, int terminal, MirrorTerminal *mirror, Error *e);
+/* A boot is over, well or not: both tell whoever waits. fail() takes *why. */
+void xen_guest_booted(XenGuest *x);
+void xen_guest_fail(XenGuest *x, Error *why);
+
+/* boot.c */
+int xen_boot(XenGuest *x,
+             Error *e);          /* build it, from the files that are open, to xen_guest_booted() or xen_guest_fail() */
+void xen_boot_anew(XenGuest *x); /* the same after the former boot's domain has gone; opens the files if need be */
 
 /* requests.c */
 int xen_guest_pause(Guest *g, GuestAnswer answer, void *userdata, Error *e);

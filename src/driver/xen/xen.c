@@ -96,6 +96,7 @@ static int look_for(const Domain *d) {
         AUTO(xen_close) Xen xen = { .xc = NULL };
         AUTO(xenstore_drop) XenStore *store = NULL;
         char uuid[DOMAIN_UUID_TEXT_MAX];
+        XenRemains remains;
         uint32_t id;
         XenEnd end;
 
@@ -104,7 +105,7 @@ static int look_for(const Domain *d) {
                 return 1;
         if (r >= 0)
                 r = xenstore_open(&store, &e);
-        return r < 0 ? r : entries_find(store, domain_uuid_format(d->uuid, uuid), &id) >= 0;
+        return r < 0 ? r : entries_find(store, domain_uuid_format(d->uuid, uuid), &id, &remains) >= 0;
 }
 
 /* When in doubt there is something: removing nothing does no harm. A running one is always asked after, for its

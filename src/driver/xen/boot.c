@@ -1,0 +1,158 @@
+/* The boot of a guest, the first as any other: the worker that builds it, then one for each of its interfaces, then it
+ * runs. See guest.c for the states, work.c for what the workers do. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fd.h"
+#include "driver/xen/xen-internal.h"
+
+/* ---- built, to running ---- */
+
+static void let_run(XenGuest *x) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        x->paused = x->guest.domain->spec.paused && !x->booting_again;
+        if (!x->paused && xc_domain_unpause(xen_link_xen()->xc, x->id) != 0) {
+                xen_fail(xen_link_xen(), &e, "Failed to let the guest run");
+                xen_guest_fail(x, &e);
+        } else
+                xen_guest_booted(x);
+}
+
+static void nic_joined(Worker *w, WorkerReply *reply, const Error *failure);
+
+static void join_next(XenGuest *x) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+        const Guest *g = &x->guest;
+
+        if (x->joined == g->domain->spec.n_nics) {
+                let_run(x);
+                return;
+        }
+        int *namespaces = x->namespaces[x->joined];
+        x->work.join = (JoinWork){ .id = x->id,
+                                   .nic = x->joined,
+                                   .namespaces = { namespaces[ENTER_USER], namespaces[ENTER_NET] },
+                                   .privileged = g->host->privileged,
+                                   .owner = g->domain->owner->uid };
+        if (xen_guest_work(x, "connecting a Xen guest to its network", work_join, nic_joined, namespaces, ENTER_COUNT,
+                           g->host->limits->start_usec, &e) < 0)
+                xen_guest_fail(x, &e);
+}
+
+static void nic_joined(Worker *w, UNUSED WorkerReply *reply, const Error *failure) {
+        XenGuest *x = w->userdata;
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (failure) {
+                error_set(&e, failure->id, "%s", error_text(failure));
+                xen_guest_fail(x, &e);
+                return;
+        }
+        x->joined++;
+        join_next(x);
+}
+
+static int take_start_reply(XenGuest *x, WorkerReply *reply, Error *e) {
+        StartWorkReply answer;
+
+        if (reply->length != sizeof answer || reply->fds.count < START_LOOPS)
+                return error_set(e, ERROR_INTERNAL, "Garbled answer about a Xen guest");
+        memcpy(&answer, reply->data, sizeof answer);
+        x->id = answer.id;
+        for (size_t i = START_LOOPS; i < reply->fds.count && x->n_loops < DISKS_PER_DOMAIN_MAX; i++)
+                x->loops[x->n_loops++] = fd_take(&reply->fds.fds[i]);
+        int *fds = reply->fds.fds;
+        MirrorTerminal mirror = { fd_take(&fds[START_MIRROR_OURS]), fd_take(&fds[START_MIRROR_THEIRS]) };
+        return xen_guest_set_console(x, fd_take(&fds[START_TERMINAL]), &mirror, e);
+}
+
+static void built(Worker *w, WorkerReply *reply, const Error *failure) {
+        XenGuest *x = w->userdata;
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (failure)
+                error_set(&e, failure->id, "%s", error_text(failure));
+        if (failure || take_start_reply(x, reply, &e) < 0) {
+                xen_guest_fail(x, &e);
+                return;
+        }
+        xen_guest_set_state(x, XEN_JOINING);
+        x->joined = 0;
+        join_next(x);
+}
+
+static size_t list_descriptors(const XenGuest *x, int *fds) {
+        const GuestFiles *files = &x->guest.files;
+        size_t n = 0;
+
+        fds[n++] = files->kernel_fd;
+        if (files->initrd_fd >= 0)
+                fds[n++] = files->initrd_fd;
+        for (size_t i = 0; i < files->n_disks; i++)
+                fds[n++] = files->disks[i].layers[0].fd;
+        for (size_t i = 0; i < x->guest.domain->spec.n_nics; i++)
+                fds[n++] = x->namespaces[i][ENTER_NET];
+        return n;
+}
+
+int xen_boot(XenGuest *x, Error *e) {
+        int fds[2 + DISKS_PER_DOMAIN_MAX + NICS_PER_DOMAIN_MAX];
+        const Guest *g = &x->guest;
+
+        for (size_t i = 0; i < g->domain->spec.n_nics; i++) {
+                int *namespaces = x->namespaces[i];
+                fd_drop(&namespaces[ENTER_USER]);
+                fd_drop(&namespaces[ENTER_NET]);
+                int r = g->events->namespaces(&x->guest, i, &namespaces[ENTER_USER], &namespaces[ENTER_NET], e);
+                if (r < 0)
+                        return r;
+        }
+        x->work.start = (StartWork){ .domain = g->domain,
+                                     .files = &g->files,
+                                     .type = x->type,
+                                     .deadline_usec = g->host->limits->start_usec / 2 };
+        for (size_t i = 0; i < g->domain->spec.n_nics; i++)
+                x->work.start.networks[i] = x->namespaces[i][ENTER_NET];
+        size_t n = list_descriptors(x, fds);
+        return xen_guest_work(x, "starting a Xen guest", work_start, built, fds, n, g->host->limits->start_usec, e);
+}
+
+/* ---- anew ---- */
+
+static void files_opened(FilesJob *j, GuestFiles *files, const Error *failure) {
+        XenGuest *x = j->userdata;
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (failure)
+                error_set(&e, failure->id, "%s", error_text(failure));
+        else {
+                x->guest.files = *files;
+                guest_files_init(files); /* taken */
+                if (xen_boot(x, &e) >= 0) {
+                        xen_guest_set_state(x, XEN_BUILDING);
+                        return;
+                }
+        }
+        xen_guest_fail(x, &e);
+}
+
+/* The former domain is gone. */
+void xen_boot_anew(XenGuest *x) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+        bool open = x->guest.files.kernel_fd >= 0;
+
+        if (!open) {
+                x->files_job.spec = &x->guest.domain->spec;
+                x->files_job.uid = x->guest.domain->owner->uid;
+                x->files_job.privileged = x->guest.host->privileged;
+                x->files_job.deadline_usec = x->guest.host->limits->start_usec;
+                x->files_job.done = files_opened;
+                x->files_job.userdata = x;
+        }
+        int r = open ? xen_boot(x, &e) : files_start(&x->files_job, x->guest.host->event, &e);
+        if (r < 0)
+                xen_guest_fail(x, &e);
+        else
+                xen_guest_set_state(x, open ? XEN_BUILDING : XEN_OPENING);
+}
