@@ -98,7 +98,7 @@ def create(alice, image, network):
     names = []
 
     def create(host="one", machine_type=None, memory="128M", disks=(), **how):
-        extra = how.pop("extra", None) or image.extra(**how)
+        extra = {**image.extra(how.get("run"), how.get("end")), **how.get("more", {})}
         if machine_type:
             extra["type"] = machine_type
         name = alice.create_domain(network.name, memory, list(disks), network.mac(host), "xen", "", extra, timeout=150)

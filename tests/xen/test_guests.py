@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from caller import DOMAIN, MANAGER, ROOT_PATH, CallError, domain_path
+from caller import DOMAIN, MANAGER, ROOT_PATH, domain_path
 from guests import SERVE, Guest, read_all
-from xen import XlConsole, output, xl_list
+from xen import LoopDevice, XlConsole, output, xl_list
 
 TYPES = ["pvh", "pv"]
 
@@ -147,20 +147,18 @@ def test_xl_console_shares_it(alice, create):
             guest.console.expect("from-xl", 10)
 
 
-def test_refusals(alice, image, network, people):
-    mac = network.mac("one")
-    for extra, disks in (({"type": "hvm"}, []), ({"vnc_password": "x"}, [])):
-        with pytest.raises(CallError) as info:
-            alice.create_domain(network.name, "128M", disks, mac, "xen", "", image.extra(**extra))
-        assert info.value.name == "NotSupported", info.value
-    with pytest.raises(CallError) as info:
-        alice.create_domain(network.name, "128M", [people["alice"].disk()], mac, "xen")
-    assert info.value.name == "NotSupported", info.value
-
-
-def test_no_kernel_at_all(alice, create, people):
-    nonsense = people["alice"].file("nonsense", b"\0" * 8192)
-    with pytest.raises(CallError) as info:
-        create("one", extra={"kernel": nonsense, "initrd": nonsense})
-    assert info.value.name == "HypervisorFailed", info.value
-    assert "kernel" in info.value.message
+def test_disks_and_processors(alice, create, people):
+    """Two processors, a read-only disk, a block device."""
+    readonly = people["alice"].file("readonly.img", b"R" * 4096, mode=0o400)
+    with LoopDevice(people["alice"].disk("backing.img"), people["alice"]) as device:
+        name = create("one", "pvh", disks=[readonly, device], run=SERVE,
+                      more={"vcpus": 2, "disk_formats": ["raw:ro", "raw"]})
+        with Guest(alice, name) as guest:
+            guest.ready()
+            assert guest.run("grep -c ^processor /proc/cpuinfo").strip() == "2"
+            assert guest.run("cat /sys/block/xvda/ro /sys/block/xvdb/ro").split() == ["1", "0"]
+            assert guest.run("head -c 4 /dev/xvda") == "RRRR"
+            guest.run("echo onto-block | dd of=/dev/xvdb conv=fsync")
+        alice.destroy_domain(name)
+        with open(device, "rb") as f:
+            assert f.read(10) == b"onto-block"

@@ -56,6 +56,21 @@ class XlConsole:
             self.text += os.read(self.terminal, 4096).decode(errors="replace")
 
 
+class LoopDevice:
+    """A block device of a user's, on a file."""
+
+    def __init__(self, path, user):
+        self.path = output("losetup", "--find", "--show", path).strip()
+        os.chown(self.path, user.uid, user.gid)
+
+    def __enter__(self):
+        return self.path
+
+    def __exit__(self, *_):
+        output("losetup", "--detach", self.path)
+        os.chown(self.path, 0, 0)
+
+
 class Machine:
     """Pictures of what a guest may leave behind."""
 

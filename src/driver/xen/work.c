@@ -40,8 +40,8 @@ static void tools_close(Tools *t) {
 
 /* ---- start ---- */
 
-/* The descriptors that the reply gets are the daemon's hold on a loop device until the backend has its own. */
-static int add_disks(Tools *t, const XenIdentity *who, const GuestFiles *files, WorkerReply *reply, Error *e) {
+/* Their descriptors are our hold on a loop device until the backend has its own. */
+static int add_disks(Tools *t, const XenIdentity *who, const GuestFiles *files, FdSet *loops, Error *e) {
         int r = 0;
 
         for (size_t i = 0; i < files->n_disks && r >= 0; i++) {
@@ -50,7 +50,7 @@ static int add_disks(Tools *t, const XenIdentity *who, const GuestFiles *files, 
 
                 if (!disk->block_device) {
                         r = device_loop(disk->fd, &block, e);
-                        if (r >= 0 && (r = fd_set_add(&reply->fds, block)) < 0)
+                        if (r >= 0 && (r = fd_set_add(loops, block)) < 0)
                                 error_set_errno(e, r, "Failed to keep a loop device");
                 }
                 if (r >= 0)
@@ -59,13 +59,19 @@ static int add_disks(Tools *t, const XenIdentity *who, const GuestFiles *files, 
         return r;
 }
 
-static int add_nics(Tools *t, const XenIdentity *who, const StartWork *w, Error *e) {
-        const DomainSpec *spec = &w->domain->spec;
+static int add_nics(Tools *t, const XenIdentity *who, Error *e) {
+        const DomainSpec *spec = &who->domain->spec;
         int r = 0;
 
         for (size_t i = 0; i < spec->n_nics && r >= 0; i++)
                 r = device_add_nic(t->store, who, i, &spec->nics[i].mac, e);
-        for (size_t i = 0; i < spec->n_nics && r >= 0; i++)
+        return r;
+}
+
+static int move_links(const XenIdentity *who, const StartWork *w, Error *e) {
+        int r = 0;
+
+        for (size_t i = 0; i < who->domain->spec.n_nics && r >= 0; i++)
                 r = device_move_link(who->id, i, w->networks[i], w->deadline_usec, e);
         return r;
 }
@@ -100,8 +106,11 @@ static int await_console(Tools *t, const XenIdentity *who, uint64_t deadline_use
         return 0;
 }
 
+/* The longest is in the middle: what the kernel does about the devices happens meanwhile, and what xenconsoled does
+ * about the console while the links are moved. */
 static int start(Tools *t, const StartWork *w, WorkerReply *reply, Error *e) {
         XenIdentity who = { .domain = w->domain, .type = w->type };
+        AUTO(fd_set_clear) FdSet loops = { .count = 0 };
         XenRings rings;
 
         domain_uuid_format(w->domain->uuid, who.uuid);
@@ -109,15 +118,19 @@ static int start(Tools *t, const StartWork *w, WorkerReply *reply, Error *e) {
         if (r >= 0)
                 r = entries_add(t->store, &who, e);
         if (r >= 0)
+                r = add_disks(t, &who, w->files, &loops, e);
+        if (r >= 0)
+                r = add_nics(t, &who, e);
+        if (r >= 0)
                 r = build_fill(&t->xen, &who, w->files, &rings, e);
         if (r >= 0)
                 r = introduce(t, &who, &rings, e);
         if (r >= 0)
+                r = move_links(&who, w, e);
+        if (r >= 0)
                 r = await_console(t, &who, w->deadline_usec, reply, e);
-        if (r >= 0)
-                r = add_disks(t, &who, w->files, reply, e);
-        if (r >= 0)
-                r = add_nics(t, &who, w, e);
+        for (size_t i = 0; i < loops.count && r >= 0; i++)
+                r = fd_set_add(&reply->fds, fd_take(&loops.fds[i]));
         if (r >= 0) {
                 memcpy(reply->data, &(StartWorkReply){ .id = who.id }, sizeof(StartWorkReply));
                 reply->length = sizeof(StartWorkReply);
