@@ -27,7 +27,8 @@ export DEBMARSHAL_RESULTS := $(abspath $(BUILD))/results
 
 MESON_TEST = meson test -C $(BUILD) --no-rebuild --print-errorlogs
 # Debian's meson, not one of another Python's that comes first on some paths.
-export PATH := /usr/bin:$(PATH)
+# A user may have no sbin there, where mkfs and losetup are.
+export PATH := /usr/bin:$(PATH):/usr/sbin:/sbin
 
 .NOTPARALLEL:
 .PHONY: all demo check check-quick check-suites check-root check-steps check-xen $(STEPS) bench install clean help
