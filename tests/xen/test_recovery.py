@@ -32,7 +32,7 @@ def settled(alice, timeout=30):
 @pytest.mark.parametrize("seconds", CREATION)
 def test_killed_while_creating(alice, daemon, image, network, people, seconds):
     disk = people["alice"].disk("disk.img", size=1 << 20)
-    alice.start_domain(network.name, "64M", [disk], network.mac("one"), "xen", "", image.extra())
+    alice.start_domain(network.name, "128M", [disk], network.mac("one"), "xen", "", image.extra())
     kill_after(seconds, daemon, alice)
     for name in settled(alice):
         alice.destroy_domain(name)

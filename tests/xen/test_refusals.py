@@ -52,7 +52,7 @@ def test_foreign_kernel(ask, people):
 
 def test_kernel_and_initrd_come_together(alice, network, image):
     for extra in ({"kernel": image.kernel}, {"initrd": image.initrd}):
-        refused("InvalidInput", alice.create_domain, network.name, "64M", [], "", "xen", "", extra)
+        refused("InvalidInput", alice.create_domain, network.name, "128M", [], "", "xen", "", extra)
 
 
 def test_what_xen_guests_cannot_have_yet(ask, people):
@@ -87,6 +87,6 @@ def test_others_domains(create, bob, alice):
 
 
 def test_best_hypervisor_here(alice, network, image):
-    name = alice.create_domain(network.name, "64M", [], "", "", "", image.extra(), timeout=100)
+    name = alice.create_domain(network.name, "128M", [], "", "", "", image.extra(), timeout=100)
     assert name in xl_list()
     alice.destroy_domain(name, "xen")

@@ -30,6 +30,10 @@ void mirror_terminal_drop(MirrorTerminal *t) {
         fd_drop(&t->theirs);
 }
 
+static MirrorTerminal terminal_take(MirrorTerminal *t) {
+        return (MirrorTerminal){ fd_take(&t->ours), fd_take(&t->theirs) };
+}
+
 /* ---- making ---- */
 
 static int make_raw(int fd) {
@@ -57,8 +61,7 @@ static int open_terminal(MirrorTerminal *ret, char *name, size_t size) {
         r = make_raw(t.theirs);
         if (r < 0)
                 return r;
-        *ret = t;
-        t = MIRROR_TERMINAL_NONE;
+        *ret = terminal_take(&t);
         return 0;
 }
 
@@ -86,8 +89,7 @@ int mirror_make(XenStore *s, uint32_t id, const char *uuid, const char *source, 
         r = xenstore_change(s, fill_names, &(const Names){ id, uuid, source, name }, e);
         if (r < 0)
                 return r;
-        *ret = t;
-        t = MIRROR_TERMINAL_NONE;
+        *ret = terminal_take(&t);
         return 0;
 }
 
@@ -171,8 +173,7 @@ int mirror_start(sd_event *event, Console *console, MirrorTerminal *t, Mirror **
                 mirror_terminal_drop(t);
                 return error_set_errno(e, ENOMEM, "Failed to attach xl console");
         }
-        m->terminal = *t;
-        *t = MIRROR_TERMINAL_NONE;
+        m->terminal = terminal_take(t);
         m->socket = -1;
         int r = console_attach(console, client_ended, NULL, &m->socket, e);
         if (r >= 0) {
