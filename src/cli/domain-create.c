@@ -23,7 +23,7 @@
 
 /* What was asked for, as the options left it. */
 typedef struct Request {
-        const char *memory, *vcpus, *host, *mac, *hypervisor, *arch, *firmware, *on_poweroff, *on_reboot;
+        const char *memory, *vcpus, *host, *mac, *hypervisor, *arch, *firmware, *type, *on_poweroff, *on_reboot;
         const char *kernel, *initrd, *cmdline, *vnc_password_file;
         char **networks, **disks, **extra; /* owned, as the options gave them */
         bool paused;
@@ -257,9 +257,10 @@ static int append_extras(sd_bus_message *m, const Request *q, Error *e) {
         const struct {
                 const char *key, *value;
         } texts[] = {
-                { "kernel", q->kernel_path },        { "initrd", q->initrd_path },  { "cmdline", q->cmdline },
-                { "on_poweroff", q->on_poweroff },   { "on_reboot", q->on_reboot }, { "firmware", q->firmware },
-                { "vnc_password", q->vnc_password },
+                { "kernel", q->kernel_path },  { "initrd", q->initrd_path },
+                { "cmdline", q->cmdline },     { "on_poweroff", q->on_poweroff },
+                { "on_reboot", q->on_reboot }, { "firmware", q->firmware },
+                { "type", q->type },           { "vnc_password", q->vnc_password },
         };
         int r = sd_bus_message_open_container(m, 'a', "{sv}");
 
@@ -335,6 +336,7 @@ int verb_domain_create(Cli *cli, int argc, char **argv) {
                 { "hypervisor", 0, "NAME", "such as kvm or qemu; the best by default", .text = &q.hypervisor },
                 { "arch", 0, "ARCH", "such as x86_64 or aarch64; this machine's by default", .text = &q.arch },
                 { "firmware", 0, "NAME", "bios or uefi", .text = &q.firmware },
+                { "type", 0, "NAME", "of a Xen guest: pvh or pv", .text = &q.type },
                 { "on-poweroff", 0, "ACTION", "destroy (the default) or restart", .text = &q.on_poweroff },
                 { "on-reboot", 0, "ACTION", "restart (the default) or destroy", .text = &q.on_reboot },
                 { "paused", 0, NULL, "do not run until resumed", .flag = &q.paused },

@@ -248,6 +248,7 @@ static int print_domain(const json_t *d) {
         print_line("Command line", value_text(spec, "cmdline"));
         if (!string_equal(value_text(spec, "firmware"), "default"))
                 print_line("Firmware", value_text(spec, "firmware"));
+        print_line("Type", value_text(spec, "type"));
         print_line("On poweroff", value_text(d, "on_poweroff"));
         print_line("On reboot", value_text(d, "on_reboot"));
         if (value_number(spec, "pid") > 0)

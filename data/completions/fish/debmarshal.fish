@@ -102,6 +102,7 @@ complete -c debmarshal -n "__debmarshal_in domain create" -s a -l cmdline -x -d 
 complete -c debmarshal -n "__debmarshal_in domain create" -l hypervisor -x -a "kvm qemu" -d "What runs it"
 complete -c debmarshal -n "__debmarshal_in domain create" -l arch -x -a "x86_64 aarch64" -d "Architecture"
 complete -c debmarshal -n "__debmarshal_in domain create" -l firmware -x -a "bios uefi" -d "What boots it"
+complete -c debmarshal -n "__debmarshal_in domain create" -l type -x -a "pvh pv" -d "Kind of Xen guest"
 complete -c debmarshal -n "__debmarshal_in domain create" -l on-poweroff -x -a "destroy restart" -d "When it powers off"
 complete -c debmarshal -n "__debmarshal_in domain create" -l on-reboot -x -a "destroy restart" -d "When it reboots"
 complete -c debmarshal -n "__debmarshal_in domain create" -l paused -d "Do not run yet"
