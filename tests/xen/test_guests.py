@@ -84,6 +84,38 @@ def test_reboot_boots_it_again(alice, create):
         assert xl_list()[name][0] != before
 
 
+def test_reset(alice, create):
+    name = create("one", "pv", run=SERVE)
+    with Guest(alice, name) as guest:
+        guest.ready()
+        alice.domain(name, "Reset", timeout=100)
+        guest.console.text = ""
+        guest.ready()
+
+
+def test_actions(alice, create):
+    """Those that are not the defaults."""
+    name = create("one", "pvh", end="reboot", more={"on_reboot": "destroy"})
+    gone(alice, name)
+    assert how_it_ended(alice, name)[0] == "reboot"
+
+    name = create("one", "pvh", run="sleep 2", end="poweroff", more={"on_poweroff": "restart"})
+    with Guest(alice, name) as guest:
+        for _ in range(2):
+            guest.console.expect("^DM-READY one", 120)
+            guest.console.text = ""
+    alice.destroy_domain(name)
+
+
+def test_created_paused(alice, create):
+    name = create("one", "pvh", run=SERVE, more={"paused": True})
+    assert alice.get(domain_path(name), DOMAIN, "State") == "paused"
+    assert "p" in xl_list()[name][3]
+    alice.domain(name, "Resume")
+    with Guest(alice, name) as guest:
+        guest.ready()
+
+
 def test_crash_is_told(alice, create):
     name = create("one", "pvh", end="panic")
     gone(alice, name)
