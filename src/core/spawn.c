@@ -32,10 +32,10 @@
 #include "base/fd.h"
 
 #define GRACE_USEC (1000 * 1000)
-/* The namespaces that only clone3() can give, and quickly. The others the child makes for itself: while the kernel takes
- * many networks apart, making one takes it seconds, and the daemon is not to wait. */
-#define CLONE_AT_ONCE (CLONE_NEWUSER | CLONE_NEWPID)
-#define GO         'g'
+/* The namespaces that the child makes for itself: while the kernel takes many networks apart, making one takes it
+ * seconds, and the daemon is not to wait. */
+#define CLONE_LATER (CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
+#define GO          'g'
 
 /* SPAWN_IDLE is where nothing is to be done: before the start, and after done(). */
 enum { SPAWN_IDLE, SPAWN_PREPARING, SPAWN_HELD, SPAWN_RELEASED, SPAWN_REAPING };
@@ -149,7 +149,7 @@ static _Noreturn void spawn_child(const Spawn *s, ChildEnds ends) {
                 child_fail(ends.status, r, "close descriptors");
         if (setsid() < 0)
                 child_fail(ends.status, errno, "start a session");
-        if (unshare((int)(s->clone_flags & ~(uint64_t)CLONE_AT_ONCE)) < 0)
+        if (unshare((int)(s->clone_flags & CLONE_LATER)) < 0)
                 child_fail(ends.status, errno, "make its namespaces");
         ends.null = open("/dev/null", O_RDWR | O_CLOEXEC);
         if (ends.null < 0)
@@ -320,7 +320,7 @@ int spawn_start(Spawn *s, sd_event *event, Error *e) {
 
         s->event = sd_event_ref(event);
         s->child_errno = 0;
-        pid_t pid = child_fork(s->clone_flags & CLONE_AT_ONCE, s->become_uid, s->become_gid, &s->pidfd);
+        pid_t pid = child_fork(s->clone_flags & ~(uint64_t)CLONE_LATER, s->become_uid, s->become_gid, &s->pidfd);
         if (pid == 0)
                 spawn_child(s, (ChildEnds){ .status = p.status[1], .go = p.go[0], .null = -1 });
 

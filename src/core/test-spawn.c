@@ -415,7 +415,7 @@ static void test_failing_start_leaves_nothing(void **state) {
         Watcher w;
         char *argv[] = { self, (char[]){ "pause" }, NULL };
         setup(&s, &w, argv);
-        s.clone_flags = CLONE_NEWNS | CLONE_FS; /* contradict each other */
+        s.clone_flags = CLONE_NEWUSER | CLONE_FS; /* contradict each other */
         AUTO(error_clear) Error e = ERROR_INIT;
         assert_int_equal(spawn_start(&s, b->event, &e), -EINVAL);
         assert_string_equal(error_text(&e), "cannot start the program: Invalid argument");

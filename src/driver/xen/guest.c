@@ -51,7 +51,8 @@ static const char *const state_names[] = {
 static_assert(ARRAY_LEN(state_names) == XEN_STATE_COUNT, "name missing");
 
 #define TO(state) (1u << (state))
-static const uint16_t UNUSED next_states[XEN_STATE_COUNT] = {
+static const uint16_t UNUSED
+next_states[XEN_STATE_COUNT] = {
         [XEN_NEW] = TO(XEN_ADOPTING) | TO(XEN_BUILDING) | TO(XEN_STOPPING),
         [XEN_ADOPTING] = TO(XEN_UP) | TO(XEN_FAILING) | TO(XEN_STOPPING),
         [XEN_OPENING] = TO(XEN_BUILDING) | TO(XEN_FAILING) | TO(XEN_STOPPING),
