@@ -1,6 +1,7 @@
 # Fresh minimal Debian 12 trees, for tests that must not profit from what this machine has: sourced, not run. Needs root,
 # and mmdebstrap.
 # shellcheck shell=bash
+shopt -s inherit_errexit
 
 # fresh_tree_base NAME PACKAGES: the tar of a minimal tree with these packages (comma between two), made once; its path is
 # printed.
@@ -11,9 +12,10 @@ fresh_tree_base() {
 	base=$cache/$1.tar
 	mkdir -p "$cache"
 	if [[ ! -e $base ]]; then
-		# The tree asks for packages where this machine does.
-		sources=/etc/apt/sources.list.d/debian.sources
-		[[ -e $sources ]] || sources=/etc/apt/sources.list
+		# The tree asks for packages where this machine does, which may be such a tree itself.
+		for sources in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list /etc/apt/sources.list.d/*; do
+			[[ ! -s $sources ]] || break
+		done
 		apt-config dump | grep -E '^Acquire::(Check|http|https)' >"$cache/apt.conf" || true
 		mmdebstrap --quiet --format=tar --variant=minbase --include="$2" --aptopt="$cache/apt.conf" \
 			bookworm "$base.new" "$sources" >&2
