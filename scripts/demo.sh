@@ -8,11 +8,11 @@
 set -euo pipefail
 
 scripts=$(cd "$(dirname "$0")" && pwd)
-build=$(realpath "${1:-build}")
 arch=$(dpkg --print-architecture)
-guests=$(realpath "${2:-.cache/guests}")/$arch
 
 if [[ -z ${DEMO_DIR-} ]]; then
+	build=$(realpath "${1:-build}")
+	guests=$(realpath "${2:-.cache/guests}")/$arch
 	dir=$(mktemp -d -t debmarshal-demo.XXXXXX)
 	trap 'rm -rf "$dir"' EXIT
 	mkdir -m 700 "$dir/runtime"
@@ -29,7 +29,7 @@ if [[ -z ${DEMO_DIR-} ]]; then
 	fi
 	cd "$dir"
 	"$scripts/unchroot" "${as[@]}" env -u DBUS_SESSION_BUS_ADDRESS DEMO_DIR="$dir" HOME="$dir" \
-		XDG_RUNTIME_DIR="$dir/runtime" PATH="$dir:/usr/bin:/bin:/usr/sbin:/sbin" "$dir/demo.sh" "$build" "$dir"
+		XDG_RUNTIME_DIR="$dir/runtime" PATH="$dir:/usr/bin:/bin:/usr/sbin:/sbin" "$dir/demo.sh"
 	exit
 fi
 
