@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "base/fd.h"
+#include "base/test-remove.h"
 
 /* A list as functions take it, out of literals: LIST("a", "b"). */
 #define LIST(...) test_list((const char *const[]){ __VA_ARGS__, NULL })
@@ -37,7 +38,7 @@ static inline void test_dir_open(TestDir *d) {
 }
 
 static inline void test_dir_close(TestDir *d) {
-        assert_int_equal(remove_tree(AT_FDCWD, d->path), 0);
+        assert_int_equal(test_remove_tree(d->path), 0);
         fd_drop(&d->fd);
 }
 

@@ -14,6 +14,7 @@
 
 #include "base/fd.h"
 #include "base/string-util.h"
+#include "base/test-remove.h"
 #include "core/store.h"
 
 static char alpha[] = "alpha", beta[] = "beta", boom[] = "boom";
@@ -69,7 +70,7 @@ static int teardown(void **state) {
         close(f->fd);
         if (f->mounted)
                 umount(f->path);
-        remove_tree(AT_FDCWD, f->path);
+        test_remove_tree(f->path);
         error_clear(&f->error);
         free(f);
         return 0;

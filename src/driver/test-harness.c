@@ -12,6 +12,7 @@
 
 #include "base/fd.h"
 #include "base/string-util.h"
+#include "base/test-remove.h"
 #include "base/time-util.h"
 
 #define LOG_NAME "console.log"
@@ -94,7 +95,7 @@ void harness_begin(Harness *h) {
 void harness_end(Harness *h) {
         fd_drop(&h->host.domains_fd);
         h->event = sd_event_unref(h->event);
-        assert_int_equal(remove_tree(AT_FDCWD, h->directory), 0);
+        assert_int_equal(test_remove_tree(h->directory), 0);
 }
 
 static void open_guest(Run *r, const Driver *driver) {

@@ -17,6 +17,7 @@
 
 #include "base/fd.h"
 #include "base/string-util.h"
+#include "base/test-remove.h"
 #include "guest/console.h"
 
 #define LOG_MAX 8192
@@ -71,7 +72,7 @@ static int teardown(void **state) {
         sd_event_unref(rig->event);
         fd_drop(&rig->guest_out);
         fd_drop(&rig->guest_in);
-        remove_tree(AT_FDCWD, rig->dir);
+        test_remove_tree(rig->dir);
         fd_drop(&rig->dir_fd);
         free(rig);
         return 0;

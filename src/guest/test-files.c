@@ -18,6 +18,7 @@
 
 #include "base/fd.h"
 #include "base/string-util.h"
+#include "base/test-remove.h"
 #include "guest/files.h"
 
 /* Uids that no account has; the files are theirs. */
@@ -82,7 +83,7 @@ static int teardown(void **state) {
         free(rig->spec.kernel);
         free(rig->spec.initrd);
         assert_int_equal(chdir("/"), 0);
-        assert_int_equal(remove_tree(AT_FDCWD, rig->dir), 0);
+        assert_int_equal(test_remove_tree(rig->dir), 0);
         free(rig);
         return 0;
 }

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/string-util.h"
+#include "base/test-remove.h"
 #include "core/spawn.h"
 #include "core/test-children.h"
 #include "guest/jail.h"
@@ -493,7 +494,7 @@ static void run_in_chroot(sd_event *event) {
                 snprintf(path, sizeof path, "%s/%s", chroot_dir, mounts[i]);
                 assert_int_equal(umount2(path, MNT_DETACH), 0);
         }
-        assert_int_equal(remove_tree(AT_FDCWD, chroot_dir), 0);
+        assert_int_equal(test_remove_tree(chroot_dir), 0);
 }
 
 static void test_daemon_in_a_chroot(void **state UNUSED) {
