@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,9 +29,7 @@ fail:
 }
 
 static PRINTF_LIKE(2, 0) void add_formatted(Argv *a, const char *format, va_list ap) {
-        char *item;
-
-        add_owned(a, vasprintf(&item, format, ap) < 0 ? NULL : item);
+        add_owned(a, string_vprintf(format, ap));
 }
 
 void argv_add(Argv *a, const char *item) {

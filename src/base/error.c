@@ -3,7 +3,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,8 +44,7 @@ static PRINTF_LIKE(3, 0) void set(Error *e, ErrorId id, const char *format, va_l
         if (!e || e->id != ERROR_NONE)
                 return;
         e->id = id;
-        if (vasprintf(&e->message, format, ap) < 0)
-                e->message = NULL;
+        e->message = string_vprintf(format, ap);
 }
 
 int error_set(Error *e, ErrorId id, const char *format, ...) {
@@ -96,11 +94,9 @@ void error_prefix(Error *e, const char *format, ...) {
 
         if (!error_is_set(e))
                 return;
-        AUTO(string_drop) char *prefix = NULL;
         va_list ap;
         va_start(ap, format);
-        if (vasprintf(&prefix, format, ap) < 0)
-                prefix = NULL;
+        AUTO(string_drop) char *prefix = string_vprintf(format, ap);
         va_end(ap);
         if (prefix) {
                 char *longer = string_printf("%s: %s", prefix, error_text(e));

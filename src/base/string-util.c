@@ -31,14 +31,27 @@ int string_replace(char **target, const char *value) {
         return 0;
 }
 
-char *string_printf(const char *format, ...) {
+unsigned string_find(const char *const *names, unsigned count, const char *name) {
+        unsigned i = 0;
+
+        while (i < count && !string_equal(names[i], name))
+                i++;
+        return i;
+}
+
+char *string_vprintf(const char *format, va_list arguments) {
         char *s;
+
+        return vasprintf(&s, format, arguments) < 0 ? NULL : s;
+}
+
+char *string_printf(const char *format, ...) {
         va_list ap;
 
         va_start(ap, format);
-        int length = vasprintf(&s, format, ap);
+        char *s = string_vprintf(format, ap);
         va_end(ap);
-        return length < 0 ? NULL : s;
+        return s;
 }
 
 char *string_escape(const char *s, size_t max) {

@@ -13,6 +13,8 @@ void string_drop(char **s);
 
 bool string_equal(const char *a, const char *b); /* NULL equals only NULL */
 bool string_has_prefix(const char *s, const char *prefix);
+/* Where name is among names; count when it is not. */
+unsigned string_find(const char *const *names, unsigned count, const char *name);
 static inline const char *string_or(const char *s, const char *otherwise) {
         return s && *s ? s : otherwise;
 }
@@ -22,6 +24,7 @@ int string_replace(char **target, const char *value);
 
 /* asprintf that returns NULL without memory. */
 char *string_printf(const char *format, ...) PRINTF_LIKE(1, 2);
+char *string_vprintf(const char *format, va_list arguments) PRINTF_LIKE(1, 0);
 
 /* Copy with each byte outside printable ASCII, and the backslash, as \xHH: text of a guest or a user, safe for
  * logs and terminals. Cut at max bytes of input. */

@@ -21,6 +21,17 @@ static void test_compare(void **state) {
         assert_string_equal(string_or("y", "x"), "y");
 }
 
+static void test_find(void **state) {
+        (void)state;
+        static const char *const names[] = { "raw", "qcow2" };
+
+        assert_int_equal(string_find(names, ARRAY_LEN(names), "raw"), 0);
+        assert_int_equal(string_find(names, ARRAY_LEN(names), "qcow2"), 1);
+        assert_int_equal(string_find(names, ARRAY_LEN(names), "QCOW2"), 2);
+        assert_int_equal(string_find(names, ARRAY_LEN(names), NULL), 2);
+        assert_int_equal(string_find(names, 1, "qcow2"), 1);
+}
+
 static void test_replace(void **state) {
         (void)state;
         AUTO(string_drop) char *s = NULL;
@@ -151,10 +162,15 @@ static void test_clocks_advance(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_compare),        cmocka_unit_test(test_replace),
-                cmocka_unit_test(test_escape),         cmocka_unit_test(test_parse_u64),
-                cmocka_unit_test(test_lists),          cmocka_unit_test(test_copy_of_nothing_is_empty),
-                cmocka_unit_test(test_printf),         cmocka_unit_test(test_random_differs),
+                cmocka_unit_test(test_compare),
+                cmocka_unit_test(test_find),
+                cmocka_unit_test(test_replace),
+                cmocka_unit_test(test_escape),
+                cmocka_unit_test(test_parse_u64),
+                cmocka_unit_test(test_lists),
+                cmocka_unit_test(test_copy_of_nothing_is_empty),
+                cmocka_unit_test(test_printf),
+                cmocka_unit_test(test_random_differs),
                 cmocka_unit_test(test_clocks_advance),
         };
 

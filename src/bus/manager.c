@@ -136,42 +136,48 @@ static int on_create_network(sd_bus_message *m, UNUSED void *userdata, UNUSED sd
                           engine_create_network(q->bus->engine, &q->caller, &request, request_answered, q, &q->error));
 }
 
-static int on_get_network(sd_bus_message *m, void *userdata, UNUSED sd_bus_error *e) {
+static bool network_is_there(Registry *r, const char *name) {
+        const Network *n = registry_network(r, name);
+        return n && n->announced;
+}
+
+static bool domain_is_there(Registry *r, const char *name) {
+        const Domain *d = registry_domain(r, name);
+        return d && d->announced;
+}
+
+typedef struct Kind {
+        const char *what;
+        ErrorId missing;
+        bool (*is_there)(Registry *r, const char *name);
+        char *(*path)(const char *name);
+} Kind;
+
+static const Kind network_kind = { "network", ERROR_NETWORK_NOT_FOUND, network_is_there, network_path };
+static const Kind domain_kind = { "domain", ERROR_DOMAIN_NOT_FOUND, domain_is_there, domain_path };
+
+static int answer_path(sd_bus_message *m, const Face *f, const Kind *kind) {
         AUTO(error_clear) Error error = ERROR_INIT;
-        Face *f = userdata;
+        AUTO(string_drop) char *path = NULL;
         const char *name;
 
         int r = sd_bus_message_read(m, "s", &name);
-        if (r < 0) {
+        if (r < 0)
                 error_set_message(&error, r, "The name");
+        else if (!kind->is_there(&f->bus->engine->registry, name))
+                error_set_value(&error, kind->missing, kind->what, name, "there is none of that name");
+        if (error_is_set(&error))
                 return reply_error(m, &error);
-        }
-        Network *n = registry_network(&f->bus->engine->registry, name);
-        if (!n || !n->announced) {
-                error_set_value(&error, ERROR_NETWORK_NOT_FOUND, "network", name, "there is none of that name");
-                return reply_error(m, &error);
-        }
-        AUTO(string_drop) char *path = network_path(n->name);
+        path = kind->path(name);
         return path ? sd_bus_reply_method_return(m, "o", path) : -ENOMEM;
 }
 
-static int on_get_domain(sd_bus_message *m, void *userdata, UNUSED sd_bus_error *e) {
-        AUTO(error_clear) Error error = ERROR_INIT;
-        Face *f = userdata;
-        const char *name;
+static int on_get_network(sd_bus_message *m, void *userdata, UNUSED sd_bus_error *e) {
+        return answer_path(m, userdata, &network_kind);
+}
 
-        int r = sd_bus_message_read(m, "s", &name);
-        if (r < 0) {
-                error_set_message(&error, r, "The name");
-                return reply_error(m, &error);
-        }
-        Domain *d = registry_domain(&f->bus->engine->registry, name);
-        if (!d || !d->announced) {
-                error_set_value(&error, ERROR_DOMAIN_NOT_FOUND, "domain", name, "there is none of that name");
-                return reply_error(m, &error);
-        }
-        AUTO(string_drop) char *path = domain_path(d->name);
-        return path ? sd_bus_reply_method_return(m, "o", path) : -ENOMEM;
+static int on_get_domain(sd_bus_message *m, void *userdata, UNUSED sd_bus_error *e) {
+        return answer_path(m, userdata, &domain_kind);
 }
 
 /* ---- ended domains ------------------------------------------------------------------------------------------------

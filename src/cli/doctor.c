@@ -32,12 +32,10 @@ const char *check_status_name(CheckStatus s) {
 }
 
 void report_add(Report *r, CheckStatus status, const char *name, const char *cure, const char *format, ...) {
-        AUTO(string_drop) char *text = NULL;
         va_list ap;
 
         va_start(ap, format);
-        if (vasprintf(&text, format, ap) < 0)
-                text = NULL;
+        AUTO(string_drop) char *text = string_vprintf(format, ap);
         va_end(ap);
         if (status == CHECK_FAIL)
                 r->failed = true;

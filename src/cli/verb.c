@@ -82,27 +82,22 @@ int verb_fail(const Error *e) {
 }
 
 int verb_usage(const Cli *cli, const char *format, ...) {
-        AUTO(string_drop) char *text = NULL, *hint = NULL;
         char title[VERB_TITLE_MAX];
         va_list ap;
 
         va_start(ap, format);
-        if (vasprintf(&text, format, ap) < 0)
-                text = NULL;
+        AUTO(string_drop) char *text = string_vprintf(format, ap);
         va_end(ap);
-
-        hint = string_printf("; try '%s --help'", verb_title(cli->verb, title));
+        AUTO(string_drop) char *hint = string_printf("; try '%s --help'", verb_title(cli->verb, title));
         complain(string_or(text, "out of memory"), string_or(hint, ""));
         return STATUS_USAGE;
 }
 
 void say(const char *format, ...) {
-        AUTO(string_drop) char *text = NULL;
         va_list ap;
 
         va_start(ap, format);
-        if (vasprintf(&text, format, ap) < 0)
-                text = NULL;
+        AUTO(string_drop) char *text = string_vprintf(format, ap);
         va_end(ap);
         complain(string_or(text, "out of memory"), "");
 }

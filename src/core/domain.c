@@ -27,10 +27,7 @@ const char *domain_state_name(DomainState s) {
 }
 
 DomainState domain_state_from_name(const char *name) {
-        DomainState s = 0;
-        while (s < DOMAIN_STATE_COUNT && !string_equal(state_names[s], name))
-                s++;
-        return s;
+        return string_find(state_names, DOMAIN_STATE_COUNT, name);
 }
 
 const char *end_reason_name(EndReason r) {
@@ -38,10 +35,7 @@ const char *end_reason_name(EndReason r) {
 }
 
 EndReason end_reason_from_name(const char *name) {
-        EndReason r = 0;
-        while (r < END_REASON_COUNT && !string_equal(reason_names[r], name))
-                r++;
-        return r;
+        return string_find(reason_names, END_REASON_COUNT, name);
 }
 
 /* Version 4 of RFC 4122. */

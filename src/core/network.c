@@ -29,10 +29,7 @@ const char *network_state_name(NetworkState s) {
 }
 
 NetworkState network_state_from_name(const char *name) {
-        NetworkState s = 0;
-        while (s < NETWORK_STATE_COUNT && !string_equal(state_names[s], name))
-                s++;
-        return s;
+        return string_find(state_names, NETWORK_STATE_COUNT, name);
 }
 
 const char *ipv6_mode_name(Ipv6Mode m) {
@@ -40,10 +37,7 @@ const char *ipv6_mode_name(Ipv6Mode m) {
 }
 
 Ipv6Mode ipv6_mode_from_name(const char *name) {
-        Ipv6Mode m = 0;
-        while (m < IPV6_MODE_COUNT && !string_equal(ipv6_mode_names[m], name))
-                m++;
-        return m;
+        return string_find(ipv6_mode_names, IPV6_MODE_COUNT, name);
 }
 
 int network_new(const char *name, Owner *owner, Network **ret) {

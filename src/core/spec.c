@@ -35,19 +35,12 @@ static const char *const machine_type_names[MACHINE_TYPE_COUNT] = {
         [MACHINE_HVM] = "hvm",
 };
 
-static unsigned find_name(const char *const *names, unsigned count, const char *name) {
-        for (unsigned i = 0; i < count; i++)
-                if (string_equal(names[i], name))
-                        return i;
-        return count;
-}
-
 const char *disk_format_name(DiskFormat f) {
         return disk_format_names[f];
 }
 
 DiskFormat disk_format_from_name(const char *name) {
-        return find_name(disk_format_names, DISK_FORMAT_COUNT, name);
+        return string_find(disk_format_names, DISK_FORMAT_COUNT, name);
 }
 
 const char *end_action_name(EndAction a) {
@@ -55,7 +48,7 @@ const char *end_action_name(EndAction a) {
 }
 
 EndAction end_action_from_name(const char *name) {
-        return find_name(end_action_names, END_ACTION_COUNT, name);
+        return string_find(end_action_names, END_ACTION_COUNT, name);
 }
 
 const char *firmware_name(Firmware f) {
@@ -63,7 +56,7 @@ const char *firmware_name(Firmware f) {
 }
 
 Firmware firmware_from_name(const char *name) {
-        return find_name(firmware_names, FIRMWARE_COUNT, name);
+        return string_find(firmware_names, FIRMWARE_COUNT, name);
 }
 
 const char *machine_type_name(MachineType t) {
@@ -71,7 +64,7 @@ const char *machine_type_name(MachineType t) {
 }
 
 MachineType machine_type_from_name(const char *name) {
-        return find_name(machine_type_names, MACHINE_TYPE_COUNT, name);
+        return string_find(machine_type_names, MACHINE_TYPE_COUNT, name);
 }
 
 void domain_spec_clear(DomainSpec *s) {

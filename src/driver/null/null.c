@@ -28,6 +28,7 @@
 #include "driver/abandon.h"
 #include "driver/driver.h"
 #include "driver/fifo.h"
+#include "driver/probe.h"
 
 #define PROGRAM     "/bin/cat"
 #define CONSOLE_IN  "console.in"
@@ -515,32 +516,10 @@ static int null_check(UNUSED const DriverHost *host, UNUSED const DomainSpec *sp
         return 0;
 }
 
-typedef struct NullProbe {
-        GuestAnswer answer;
-        void *userdata;
-} NullProbe;
-
-static int on_probe(UNUSED sd_event_source *s, void *userdata) {
-        NullProbe *p = userdata;
-
-        p->answer(p->userdata, -1, NULL);
-        return 0;
-}
-
 static int null_probe(const DriverHost *host, GuestAnswer answer, void *userdata, Error *e) {
-        sd_event_source *source = NULL;
-        NullProbe *p = calloc(1, sizeof *p);
-        int r = p ? sd_event_add_defer(host->event, &source, on_probe, p) : -ENOMEM;
+        AUTO(error_clear) Error works = ERROR_INIT;
 
-        if (r < 0) {
-                free(p);
-                return error_set_errno(e, r, "Failed to probe");
-        }
-        *p = (NullProbe){ answer, userdata };
-        sd_event_source_set_destroy_callback(source, free);
-        (void)sd_event_source_set_floating(source, true);
-        sd_event_source_unref(source);
-        return 0;
+        return probe_answer_later(host, &works, answer, userdata, e);
 }
 
 static int null_new(Guest **ret) {

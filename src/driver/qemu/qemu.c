@@ -4,30 +4,11 @@
 #include <stdlib.h>
 
 #include "base/string-util.h"
+#include "driver/probe.h"
 #include "driver/qemu/kvm-probe.h"
 #include "driver/qemu/qemu-internal.h"
 
 /* ---- probing ---- */
-
-typedef struct Probe {
-        GuestAnswer answer;
-        void *userdata;
-        Error error;
-} Probe;
-
-static int probe_answer(UNUSED sd_event_source *s, void *userdata) {
-        Probe *p = userdata;
-
-        p->answer(p->userdata, -1, error_is_set(&p->error) ? &p->error : NULL);
-        return 0;
-}
-
-static void probe_free(void *userdata) {
-        Probe *p = userdata;
-
-        error_clear(&p->error);
-        free(p);
-}
 
 static void find_any_emulator(Error *e) {
         for (size_t i = 0; machine_at(i); i++) {
@@ -39,24 +20,10 @@ static void find_any_emulator(Error *e) {
 }
 
 static int qemu_probe(const DriverHost *host, GuestAnswer answer, void *userdata, Error *e) {
-        sd_event_source *source = NULL;
-        Probe *p = calloc(1, sizeof *p);
+        AUTO(error_clear) Error verdict = ERROR_INIT;
 
-        if (!p)
-                return error_set_errno(e, ENOMEM, "Failed to look for emulators");
-        p->answer = answer;
-        p->userdata = userdata;
-        find_any_emulator(&p->error);
-
-        int r = sd_event_add_defer(host->event, &source, probe_answer, p);
-        if (r < 0) {
-                probe_free(p);
-                return error_set_errno(e, r, "Failed to look for emulators");
-        }
-        sd_event_source_set_destroy_callback(source, probe_free);
-        (void)sd_event_source_set_floating(source, true);
-        sd_event_source_unref(source);
-        return 0;
+        find_any_emulator(&verdict);
+        return probe_answer_later(host, &verdict, answer, userdata, e);
 }
 
 static int qemu_emulator(size_t index, const char **ret_arch, char **ret_path) {

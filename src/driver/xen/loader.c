@@ -9,6 +9,7 @@
 
 #include "base/fd.h"
 #include "base/string-util.h"
+#include "driver/probe.h"
 
 #define CAPABILITIES "/proc/xen/capabilities"
 #define HYPERVISOR   "/sys/hypervisor/type"
@@ -19,34 +20,11 @@ static char *absent_reason; /* NULL: no memory for one */
 
 /* ---- the driver that is not there ---- */
 
-typedef struct Probe {
-        GuestAnswer answer;
-        void *userdata;
-} Probe;
-
-static int say_absent(UNUSED sd_event_source *s, void *userdata) {
-        Probe *p = userdata;
-        AUTO(error_clear) Error e = ERROR_INIT;
-
-        error_set(&e, ERROR_NOT_SUPPORTED, "%s", string_or(absent_reason, "Xen is not there"));
-        p->answer(p->userdata, -1, &e);
-        return 0;
-}
-
 static int absent_probe(const DriverHost *host, GuestAnswer answer, void *userdata, Error *e) {
-        sd_event_source *source = NULL;
-        Probe *p = calloc(1, sizeof *p);
-        int r = p ? sd_event_add_defer(host->event, &source, say_absent, p) : -ENOMEM;
+        AUTO(error_clear) Error verdict = ERROR_INIT;
 
-        if (r < 0) {
-                free(p);
-                return error_set_errno(e, r, "Failed to look for Xen");
-        }
-        *p = (Probe){ answer, userdata };
-        sd_event_source_set_destroy_callback(source, free);
-        (void)sd_event_source_set_floating(source, true);
-        sd_event_source_unref(source);
-        return 0;
+        error_set(&verdict, ERROR_NOT_SUPPORTED, "%s", string_or(absent_reason, "Xen is not there"));
+        return probe_answer_later(host, &verdict, answer, userdata, e);
 }
 
 /* Nothing else is ever called: it is never usable, and adopts nothing. */

@@ -4,31 +4,12 @@
 #include <stdlib.h>
 
 #include "base/string-util.h"
+#include "driver/probe.h"
 #include "driver/xen/acpi.h"
 #include "driver/xen/loader.h"
 #include "driver/xen/xen-internal.h"
 
 /* ---- does it work here ---- */
-
-typedef struct Probe {
-        GuestAnswer answer;
-        void *userdata;
-        Error error;
-} Probe;
-
-static int probe_answer(UNUSED sd_event_source *s, void *userdata) {
-        Probe *p = userdata;
-
-        p->answer(p->userdata, -1, error_is_set(&p->error) ? &p->error : NULL);
-        return 0;
-}
-
-static void probe_free(void *userdata) {
-        Probe *p = userdata;
-
-        error_clear(&p->error);
-        free(p);
-}
 
 /* A hypercall whose interface is versioned: another release of Xen refuses it. */
 static int try_xen(const DriverHost *host, Error *e) {
@@ -46,24 +27,11 @@ static int try_xen(const DriverHost *host, Error *e) {
 
 static int xen_probe(const DriverHost *host, GuestAnswer answer, void *userdata, Error *e) {
         AUTO(error_clear) Error why = ERROR_INIT;
-        sd_event_source *source = NULL;
-        Probe *p = calloc(1, sizeof *p);
+        AUTO(error_clear) Error verdict = ERROR_INIT;
 
-        if (!p)
-                return error_set_errno(e, ENOMEM, "Failed to look at Xen");
-        p->answer = answer;
-        p->userdata = userdata;
         if (try_xen(host, &why) < 0)
-                error_set(&p->error, ERROR_NOT_SUPPORTED, "%s", error_text(&why));
-        int r = sd_event_add_defer(host->event, &source, probe_answer, p);
-        if (r < 0) {
-                probe_free(p);
-                return error_set_errno(e, r, "Failed to look at Xen");
-        }
-        sd_event_source_set_destroy_callback(source, probe_free);
-        (void)sd_event_source_set_floating(source, true);
-        sd_event_source_unref(source);
-        return 0;
+                error_set(&verdict, ERROR_NOT_SUPPORTED, "%s", error_text(&why));
+        return probe_answer_later(host, &verdict, answer, userdata, e);
 }
 
 /* ---- can it run here ---- */
