@@ -14,6 +14,8 @@
 #include "base/string-util.h"
 #include "base/time-util.h"
 
+#define BOOT_LOADER_PREFIX "bootloader_"
+
 #define FILE_MAX     (1u << 20)
 #define COUNT_MAX    1000000000u
 #define SECONDS(n)   ((n)*USEC_PER_SEC)
@@ -156,6 +158,8 @@ static const Key keys[] = {
           "a uid from 65537 to 2147483645 is wanted" },
         { "jail_uid_count", LIMIT(jail_uid_count), parse_uid, 1, JAIL_UID_END - JAIL_UID_MIN - 1,
           "a number from 1 to 2147418109 is wanted" },
+        { "bootloader_timeout", offsetof(Config, drivers.boot_loader_usec), parse_time, SECONDS(1), HOURS(1),
+          WANTED_TIME("from 1s to 1h") },
         { "log_level", offsetof(Config, log_level), parse_level, 0, 0, "error, warning, info or debug is wanted" },
         { "dnsmasq", offsetof(Config, dnsmasq), parse_program, 0, sizeof((Config *)0)->dnsmasq - 1,
           "an absolute path is wanted, or nothing to look along PATH" },
@@ -190,29 +194,63 @@ static int refuse_unknown(const char *name, Error *e) {
         for (size_t i = 0; i < ARRAY_LEN(keys); i++)
                 if (string_list_append(&known, keys[i].name) < 0)
                         return error_set_errno(e, ENOMEM, "Failed to list the known keys");
+        if (string_list_append(&known, BOOT_LOADER_PREFIX "NAME") < 0)
+                return error_set_errno(e, ENOMEM, "Failed to list the known keys");
         joined = string_list_join(known, ", ");
         rule = string_printf("it is not known; these are: %s", string_or(joined, "?"));
         return error_set_value(e, ERROR_INVALID_INPUT, "key", name, string_or(rule, "it is not known"));
 }
 
-/* line_of[i] is the line that gave keys[i], 0 for none yet. */
-static int set_key(Config *c, const char *name, const char *value, unsigned line, unsigned *line_of, Error *e) {
+/* Which line gave what; 0: none yet. */
+typedef struct Lines {
+        unsigned now, of_key[ARRAY_LEN(keys)], of_loader[BOOT_LOADERS_MAX];
+} Lines;
+
+static int refuse_twice(const char *name, unsigned first, Error *e) {
+        return error_set(e, ERROR_INVALID_INPUT, "%s is given twice, first in line %u", name, first);
+}
+
+/* bootloader_NAME = PATH */
+static int set_boot_loader(Config *c, const char *key, const char *path, Lines *lines, Error *e) {
+        BootLoaders *loaders = &c->drivers.boot_loaders;
+        const char *name = key + strlen(BOOT_LOADER_PREFIX);
+
+        if (boot_loader_name_check(name) < 0)
+                return error_set_value(e, ERROR_INVALID_INPUT, "key", key,
+                                       "a boot loader's name is wanted behind \"" BOOT_LOADER_PREFIX
+                                       "\": letters, digits, '-', '_' and '.', at most 31");
+        int r = boot_loaders_add(loaders, name, path);
+        if (r == -ENOSPC)
+                return error_set(e, ERROR_INVALID_INPUT, "%s: more than %d boot loaders", key, BOOT_LOADERS_MAX);
+        if (r < 0)
+                return error_set_value(e, ERROR_INVALID_INPUT, key, path, "an absolute path is wanted");
+        size_t i = 0;
+        while (!string_equal(loaders->items[i].name, name))
+                i++;
+        if (lines->of_loader[i])
+                return refuse_twice(key, lines->of_loader[i], e);
+        lines->of_loader[i] = lines->now;
+        return 0;
+}
+
+static int set_key(Config *c, const char *name, const char *value, Lines *lines, Error *e) {
         for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
                 const Key *key = &keys[i];
                 if (!string_equal(key->name, name))
                         continue;
-                if (line_of[i])
-                        return error_set(e, ERROR_INVALID_INPUT, "%s is given twice, first in line %u", name,
-                                         line_of[i]);
-                line_of[i] = line;
+                if (lines->of_key[i])
+                        return refuse_twice(name, lines->of_key[i], e);
+                lines->of_key[i] = lines->now;
                 if (key->parse(key, value, (char *)c + key->offset) < 0)
                         return error_set_value(e, ERROR_INVALID_INPUT, name, value, key->wanted);
                 return 0;
         }
+        if (string_has_prefix(name, BOOT_LOADER_PREFIX))
+                return set_boot_loader(c, name, value, lines, e);
         return refuse_unknown(name, e);
 }
 
-static int parse_line(Config *c, char *line, unsigned number, unsigned *line_of, Error *e) {
+static int parse_line(Config *c, char *line, Lines *lines, Error *e) {
         cut_comment(line);
         char *name = trim(line);
         if (!*name)
@@ -221,7 +259,7 @@ static int parse_line(Config *c, char *line, unsigned number, unsigned *line_of,
         if (!value)
                 return error_set_value(e, ERROR_INVALID_INPUT, "line", name, "\"key = value\" is wanted");
         *value++ = '\0';
-        return set_key(c, trim(name), trim(value), number, line_of, e);
+        return set_key(c, trim(name), trim(value), lines, e);
 }
 
 /* What no single line can tell. */
@@ -234,13 +272,14 @@ static int check_whole(const Config *c, Error *e) {
 
 /* Cuts text into its lines. */
 static int parse_lines(const char *file, char *text, Config *c, Error *e) {
-        unsigned line_of[ARRAY_LEN(keys)] = { 0 }, number = 0;
+        Lines lines = { 0 };
 
         while (text) {
                 char *line = strsep(&text, "\n");
-                int r = parse_line(c, line, ++number, line_of, e);
+                lines.now++;
+                int r = parse_line(c, line, &lines, e);
                 if (r < 0) {
-                        error_prefix(e, "%s:%u", file, number);
+                        error_prefix(e, "%s:%u", file, lines.now);
                         return r;
                 }
         }

@@ -5,13 +5,15 @@
 #include <stdbool.h>
 
 #include "core/limits.h"
+#include "driver/driver.h"
 
 typedef struct Config {
         Limits limits;
+        DriverSettings drivers;
         int log_level;
         char dnsmasq[256]; /* absolute path, or "": look along PATH */
 } Config;
-#define CONFIG_DEFAULT ((Config){ .limits = LIMITS_DEFAULT, .log_level = 6 })
+#define CONFIG_DEFAULT ((Config){ .limits = LIMITS_DEFAULT, .drivers = DRIVER_SETTINGS_DEFAULT, .log_level = 6 })
 
 /* Parse text over what *c holds. An unknown key, a bad value, a key given twice: an error "FILE:LINE: what, what is
  * allowed"; *c is then unchanged. */

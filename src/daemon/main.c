@@ -143,6 +143,7 @@ static int stage_engine(Daemon *d, Error *e) {
                 .event = d->event,
                 .scope = d->options.scope,
                 .limits = d->config.limits,
+                .driver_settings = d->config.drivers,
                 .runtime_fd = d->runtime_fd,
                 .net_host = { .event = d->event,
                               .keeper_path = d->keeper_path,

@@ -15,6 +15,7 @@ static void test_sets_each_key(void **state) {
                              "max_streams = 5\nmax_connections = 6\nmax_vcpus_per_domain = 7\nstart_timeout = 8s\n"
                              "keep_ended = 9min\nmax_ended = 10\nconsole_log_size = 11k\nidle_timeout = 12h\n"
                              "pool = 10.0.0.0/8\njail_uid_base = 70000\njail_uid_count = 14\nlog_level = debug\n"
+                             "bootloader_timeout = 15s\nbootloader_x.y-1 = /opt/x y\nbootloader_pygrub = /opt/z\n"
                              "dnsmasq = /opt/a b#c/dnsmasq\n# the end",
                              &c, &e);
         assert_string_equal(error_text(&e), "no error");
@@ -36,6 +37,28 @@ static void test_sets_each_key(void **state) {
         assert_int_equal(c.limits.jail_uid_count, 14);
         assert_int_equal(c.log_level, 7);
         assert_string_equal(c.dnsmasq, "/opt/a b#c/dnsmasq");
+        assert_int_equal(c.drivers.boot_loader_usec, 15000000);
+        assert_int_equal(c.drivers.boot_loaders.count, 2);
+        assert_string_equal(c.drivers.boot_loaders.items[0].name, "x.y-1");
+        assert_string_equal(c.drivers.boot_loaders.items[0].path, "/opt/x y");
+        assert_string_equal(c.drivers.boot_loaders.items[1].name, "pygrub");
+}
+
+static void test_too_many_boot_loaders(void **state) {
+        (void)state;
+        Config c = CONFIG_DEFAULT;
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        for (int i = 0; i < BOOT_LOADERS_MAX; i++) {
+                AUTO(string_drop) char *text = string_printf("bootloader_l%d = /opt/l", i);
+                assert_int_equal(config_parse("f", text, &c, &e), 0);
+        }
+        /* Another place for a known one, in another file, is no more of them. */
+        assert_int_equal(config_parse("f", "bootloader_l3 = /opt/other", &c, &e), 0);
+        assert_string_equal(c.drivers.boot_loaders.items[3].path, "/opt/other");
+        assert_int_equal(config_parse("f", "bootloader_more = /opt/l", &c, &e), -EINVAL);
+        assert_string_equal(error_text(&e), "f:1: bootloader_more: more than 16 boot loaders");
+        assert_int_equal(c.drivers.boot_loaders.count, BOOT_LOADERS_MAX);
 }
 
 static void test_zero_and_empty(void **state) {
@@ -87,6 +110,15 @@ static void test_refuses(void **state) {
                 { "jail_uid_base = 2147483645\njail_uid_count = 2", "f: jail_uid_base and jail_uid_count" },
                 { "log_level = notice", "error, warning, info or debug" },
                 { "dnsmasq = dnsmasq", "an absolute path" },
+                { "bootloader_timeout = 0", "from 1s to 1h" },
+                { "bootloader_x = x", "f:1: bootloader_x \"x\": an absolute path" },
+                { "bootloader_x =", "an absolute path" },
+                { "bootloader_ = /x", "a boot loader's name is wanted" },
+                { "bootloader_.x = /x", "a boot loader's name is wanted" },
+                { "bootloader_x y = /x", "a boot loader's name is wanted" },
+                { "bootloader_x/y = /x", "a boot loader's name is wanted" },
+                { "bootloader_12345678901234567890123456789012 = /x", "a boot loader's name is wanted" },
+                { "bootloader_x = /x\nbootloader_x = /y", "f:2: bootloader_x is given twice, first in line 1" },
                 { "max_\x1b[2J = 1", "\\x1b" },
         };
 
@@ -198,7 +230,9 @@ static void test_installed_file(void **state) {
                 }
         if (config_parse(file, text, &blank, &e) < 0)
                 fail_msg("%s", error_text(&e));
-        assert_int_equal(keys, 17);
+        assert_int_equal(keys, 19);
+        assert_int_equal(blank.drivers.boot_loader_usec, defaults.drivers.boot_loader_usec);
+        assert_int_equal(blank.drivers.boot_loaders.count, 1); /* an example */
         assert_limits_equal(&blank.limits, &defaults.limits);
         assert_int_equal(blank.log_level, defaults.log_level);
         assert_string_equal(blank.dnsmasq, "");
@@ -206,10 +240,10 @@ static void test_installed_file(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_sets_each_key),  cmocka_unit_test(test_zero_and_empty),
-                cmocka_unit_test(test_refuses),        cmocka_unit_test(test_last_jail_uid),
-                cmocka_unit_test(test_long_program),   cmocka_unit_test(test_load),
-                cmocka_unit_test(test_installed_file),
+                cmocka_unit_test(test_sets_each_key), cmocka_unit_test(test_zero_and_empty),
+                cmocka_unit_test(test_refuses),       cmocka_unit_test(test_last_jail_uid),
+                cmocka_unit_test(test_long_program),  cmocka_unit_test(test_too_many_boot_loaders),
+                cmocka_unit_test(test_load),          cmocka_unit_test(test_installed_file),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,11 +17,20 @@
 
 #include "base/error.h"
 #include "core/domain.h"
+#include "guest/boot-loaders.h"
 #include "guest/console.h"
 #include "guest/files.h"
 
 typedef struct Driver Driver;
 typedef struct Guest Guest;
+
+/* What the administrator may decide about drivers: part of the daemon's configuration. A driver takes what is its own.
+ */
+typedef struct DriverSettings {
+        BootLoaders boot_loaders;  /* beside pygrub, which is always known */
+        uint64_t boot_loader_usec; /* how long one may take, a person's choice from its menu included */
+} DriverSettings;
+#define DRIVER_SETTINGS_DEFAULT ((DriverSettings){ .boot_loader_usec = 60 * 1000000ULL })
 
 /* What the daemon gives to every driver. */
 typedef struct DriverHost {
@@ -29,6 +38,7 @@ typedef struct DriverHost {
         bool privileged; /* system scope */
         int domains_fd;  /* the directory that holds one directory per domain, 0700, the daemon's */
         const Limits *limits;
+        const DriverSettings *settings;
 } DriverHost;
 
 typedef struct GuestEvents {

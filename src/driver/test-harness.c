@@ -78,7 +78,7 @@ void run_answer(void *run, int fd, const Error *e) {
 /* ---- life ---- */
 
 void harness_begin(Harness *h) {
-        *h = (Harness){ .limits = LIMITS_DEFAULT };
+        *h = (Harness){ .limits = LIMITS_DEFAULT, .settings = DRIVER_SETTINGS_DEFAULT };
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* what a forked daemon leaves comes to us */
         assert_true(sd_event_new(&h->event) >= 0);
         strcpy(h->directory, "/tmp/test-driver-XXXXXX");
@@ -88,6 +88,7 @@ void harness_begin(Harness *h) {
                 .privileged = geteuid() == 0,
                 .domains_fd = open(h->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
                 .limits = &h->limits,
+                .settings = &h->settings,
         };
         assert_true(h->host.domains_fd >= 0);
 }

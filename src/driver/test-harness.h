@@ -15,6 +15,7 @@
 typedef struct Harness {
         sd_event *event;
         Limits limits;
+        DriverSettings settings;
         DriverHost host;
         char directory[64];
         bool keep_directory;

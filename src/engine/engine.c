@@ -99,6 +99,7 @@ int engine_start(Engine *e, Error *error) {
                 .privileged = e->scope == SCOPE_SYSTEM,
                 .domains_fd = -1,
                 .limits = &e->limits,
+                .settings = &e->driver_settings,
         };
         int r = read_boot_id(&boot_id, error);
         if (r >= 0)

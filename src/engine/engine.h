@@ -29,6 +29,7 @@ typedef struct Engine {
         sd_event *event;
         Scope scope;
         Limits limits;
+        DriverSettings driver_settings;
         int runtime_fd;
         NetHost net_host;
         const Driver *const *drivers; /* NULL-terminated, best first */

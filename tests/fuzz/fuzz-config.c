@@ -9,6 +9,10 @@ static void check_values(const Config *c) {
         CHECK((uint64_t)c->limits.jail_uid_base + c->limits.jail_uid_count <= 0x7ffffffe);
         CHECK(c->limits.start_usec >= 1000000 && c->limits.log_bytes >= 4096);
         CHECK(c->log_level >= 3 && c->log_level <= 7);
+        const BootLoaders *b = &c->drivers.boot_loaders;
+        for (size_t i = 0; i < b->count; i++)
+                CHECK(i < BOOT_LOADERS_MAX && boot_loader_name_check(b->items[i].name) == 0 &&
+                      b->items[i].path[0] == '/');
         CHECK(memchr(c->dnsmasq, '\0', sizeof c->dnsmasq) && (!*c->dnsmasq || *c->dnsmasq == '/'));
 }
 
