@@ -7,99 +7,17 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if_tun.h>
-#include <net/if.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/time-util.h"
 #include "net/enter.h"
-#include "net/netlink.h"
+#include "net/taps.h"
 
-#define TUN_DEVICE     "/dev/net/tun"
 #define LISTEN_BACKLOG 128
-
-typedef struct Taps {
-        size_t count;
-        int fds[FD_SET_MAX];
-} Taps;
-
-/* ---- in the worker: taps ---- */
-
-static int taps_open(void *userdata, const char **ret_step) {
-        Taps *t = userdata;
-        *ret_step = "open " TUN_DEVICE;
-        for (size_t i = 0; i < t->count; i++) {
-                t->fds[i] = open(TUN_DEVICE, O_RDWR | O_CLOEXEC | O_NONBLOCK);
-                if (t->fds[i] < 0)
-                        return -errno;
-        }
-        return 0;
-}
-
-static int tap_make(int fd, int *ret_index, const char **ret_step) {
-        struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
-        strcpy(request.ifr_name, "tap%d");
-        *ret_step = "make a tap";
-        if (ioctl(fd, TUNSETIFF, &request) < 0)
-                return -errno;
-
-        *ret_step = "find the tap";
-        unsigned index = if_nametoindex(request.ifr_name);
-        if (index == 0)
-                return -errno;
-        *ret_index = (int)index;
-        return 0;
-}
-
-static int taps_join(const Taps *t, const char **ret_step) {
-        *ret_step = "find the bridge " NETWORK_BRIDGE;
-        unsigned bridge = if_nametoindex(NETWORK_BRIDGE);
-        if (bridge == 0)
-                return -errno;
-
-        *ret_step = "open a netlink socket";
-        AUTO(netlink_drop) Netlink *nl = NULL;
-        int r = netlink_open(&nl);
-        for (size_t i = 0; r == 0 && i < t->count; i++) {
-                int index = 0;
-                r = tap_make(t->fds[i], &index, ret_step);
-                if (r == 0)
-                        netlink_set_master(nl, index, (int)bridge);
-        }
-        return r < 0 ? r : netlink_commit(nl, ret_step);
-}
-
-static int tun_error(int r, const char *step, Error *e) {
-        if (strcmp(step, "open " TUN_DEVICE) != 0)
-                return error_set_errno(e, r, "Failed to connect a guest to its network: cannot %s", step);
-        if (r == -ENOENT || r == -ENODEV || r == -ENXIO)
-                return error_set(e, ERROR_NOT_SUPPORTED, "This host has no " TUN_DEVICE " (%s): try \"modprobe tun\"",
-                                 strerror(-r));
-        if (r == -EACCES || r == -EPERM)
-                return error_set(e, ERROR_NOT_SUPPORTED,
-                                 "Only some users may open " TUN_DEVICE " here (%s), which is for everybody "
-                                 "on other hosts: try \"chmod 0666 " TUN_DEVICE "\"",
-                                 strerror(-r));
-        return error_set_errno(e, r, "Failed to %s", step);
-}
-
-static int run_taps(const InsideJob *j, WorkerReply *reply, Error *e) {
-        Taps taps = { .count = j->n_taps };
-        const char *step = "enter the network";
-        int r = enter_network(j->namespaces, j->host->privileged, j->owner_uid, taps_open, &taps, &step);
-        if (r == 0)
-                r = taps_join(&taps, &step);
-        for (size_t i = 0; r == 0 && i < taps.count; i++) {
-                step = "hand over a tap";
-                r = fd_set_add(&reply->fds, taps.fds[i]);
-        }
-        return r < 0 ? tun_error(r, step, e) : 0;
-}
 
 /* ---- in the worker: sockets ---- */
 
@@ -194,7 +112,7 @@ static int run_listen(const InsideJob *j, WorkerReply *reply, Error *e) {
 static int run(void *input, WorkerReply *reply, Error *e) {
         const InsideJob *j = input;
         if (j->act == INSIDE_TAPS)
-                return run_taps(j, reply, e);
+                return taps_make(j->namespaces, j->host->privileged, j->owner_uid, j->n_taps, &reply->fds, e);
 
         const char *step = "enter it";
         int r = enter_network(j->namespaces, j->host->privileged, j->owner_uid, NULL, NULL, &step);

@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "driver/qemu/qmp-message.h"
-#include "driver/qemu/qmp.h"
+#include "driver/qmp-message.h"
+#include "driver/qmp.h"
 #include "fuzz.h"
 
 #define HELLO "{\"QMP\": {}}\n{\"return\": {}, \"id\": 4}\n"

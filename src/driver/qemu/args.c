@@ -6,17 +6,6 @@
 
 #include "core/mac.h"
 
-/* The number that fd will have in the program. A full array shows in the count alone, which qemu_args() looks at. */
-static int give_fd(QemuFds *fds, int fd) {
-        if (fds->count < QEMU_FDS_MAX)
-                fds->fds[fds->count] = fd;
-        return 3 + (int)fds->count++;
-}
-
-static void give_set(QemuFds *fds, Argv *a, int fd, unsigned set) {
-        argv_add_pairf(a, "-add-fd", "fd=%d,set=%u", give_fd(fds, fd), set);
-}
-
 /* What every guest has. The guest's own end leaves QEMU waiting, so that the reason survives a daemon's absence; only
  * the broker ends the process. */
 void qemu_args_base(const QemuArgs *q, Argv *a) {
@@ -50,22 +39,22 @@ void qemu_args_machine(const QemuArgs *q, Argv *a) {
 }
 
 /* The code is opened read-only; the variables are the guest's own copy and go with it. */
-void qemu_args_firmware(const QemuArgs *q, Argv *a, QemuFds *fds) {
+void qemu_args_firmware(const QemuArgs *q, Argv *a, EmulatorFds *fds) {
         if (q->firmware_code_fd < 0)
                 return;
-        give_set(fds, a, q->firmware_code_fd, QEMU_SET_FIRMWARE_CODE);
+        emulator_give_set(fds, a, q->firmware_code_fd, QEMU_SET_FIRMWARE_CODE);
         argv_add_pairf(a, "-blockdev",
                        "{\"driver\":\"file\",\"filename\":\"/dev/fdset/%u\",\"node-name\":\"firmware-code\","
                        "\"read-only\":true}",
                        QEMU_SET_FIRMWARE_CODE);
-        give_set(fds, a, q->firmware_vars_fd, QEMU_SET_FIRMWARE_VARS);
+        emulator_give_set(fds, a, q->firmware_vars_fd, QEMU_SET_FIRMWARE_VARS);
         argv_add_pairf(a, "-blockdev",
                        "{\"driver\":\"file\",\"filename\":\"/dev/fdset/%u\",\"node-name\":\"firmware-vars\"}",
                        QEMU_SET_FIRMWARE_VARS);
 }
 
-void qemu_args_monitor(const QemuArgs *q, Argv *a, QemuFds *fds) {
-        argv_add_pairf(a, "-chardev", "socket,id=qmp,fd=%d,server=on,wait=off", give_fd(fds, q->qmp_fd));
+void qemu_args_monitor(const QemuArgs *q, Argv *a, EmulatorFds *fds) {
+        argv_add_pairf(a, "-chardev", "socket,id=qmp,fd=%d,server=on,wait=off", emulator_give_fd(fds, q->qmp_fd));
         argv_add_pair(a, "-mon", "chardev=qmp,mode=control");
 }
 
@@ -75,8 +64,8 @@ void qemu_args_console(const QemuArgs *q, Argv *a) {
         argv_add_pair(a, "-serial", "chardev:console");
 }
 
-void qemu_args_agent(const QemuArgs *q, Argv *a, QemuFds *fds) {
-        argv_add_pairf(a, "-chardev", "socket,id=agent,fd=%d,server=on,wait=off", give_fd(fds, q->agent_fd));
+void qemu_args_agent(const QemuArgs *q, Argv *a, EmulatorFds *fds) {
+        argv_add_pairf(a, "-chardev", "socket,id=agent,fd=%d,server=on,wait=off", emulator_give_fd(fds, q->agent_fd));
         argv_add_pair(a, "-device", "virtio-serial-pci");
         argv_add_pair(a, "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0");
 }
@@ -90,55 +79,16 @@ void qemu_args_display(const QemuArgs *q, Argv *a) {
                 argv_add_pair(a, "-device", *i);
 }
 
-static const char *boolean(bool b) {
-        return b ? "true" : "false";
-}
-
-/* One layer of a disk as two nodes: where the bytes are ("diskN-M-file"), and their format ("diskN-M") over what backs
- * it. An explicit null backing keeps QEMU from following the name in the image. */
-static void add_layer(const DiskFiles *disk, size_t index, size_t layer, Argv *a, QemuFds *fds) {
-        const DiskLayer *l = &disk->layers[layer];
-        bool has_backing = layer + 1 < disk->n_layers;
-        unsigned set = QEMU_SET_DISK(index, layer);
-
-        give_set(fds, a, l->fd, set);
-        argv_add_pairf(a, "-blockdev",
-                       "{\"driver\":\"%s\",\"filename\":\"/dev/fdset/%u\",\"node-name\":\"disk%zu-%zu-file\","
-                       "\"read-only\":%s,\"locking\":\"on\",\"aio\":\"threads\",\"discard\":\"unmap\","
-                       "\"cache\":{\"direct\":false,\"no-flush\":false}}",
-                       l->block_device ? "host_device" : "file", set, index, layer, boolean(l->read_only));
-        argv_add(a, "-blockdev");
-        if (l->format == DISK_RAW)
-                argv_addf(a,
-                          "{\"driver\":\"raw\",\"file\":\"disk%zu-%zu-file\",\"node-name\":\"disk%zu-%zu\","
-                          "\"read-only\":%s,\"discard\":\"unmap\"}",
-                          index, layer, index, layer, boolean(l->read_only));
-        else if (has_backing)
-                argv_addf(a,
-                          "{\"driver\":\"qcow2\",\"file\":\"disk%zu-%zu-file\",\"node-name\":\"disk%zu-%zu\","
-                          "\"read-only\":%s,\"discard\":\"unmap\",\"backing\":\"disk%zu-%zu\"}",
-                          index, layer, index, layer, boolean(l->read_only), index, layer + 1);
-        else
-                argv_addf(a,
-                          "{\"driver\":\"qcow2\",\"file\":\"disk%zu-%zu-file\",\"node-name\":\"disk%zu-%zu\","
-                          "\"read-only\":%s,\"discard\":\"unmap\",\"backing\":null}",
-                          index, layer, index, layer, boolean(l->read_only));
-}
-
-/* The lowest layer first: a node must exist before another names it. */
-void qemu_args_disk(const QemuArgs *q, size_t index, Argv *a, QemuFds *fds) {
-        const DiskFiles *disk = &q->files->disks[index];
-
-        for (size_t layer = disk->n_layers; layer-- > 0;)
-                add_layer(disk, index, layer, a, fds);
+void qemu_args_disk(const QemuArgs *q, size_t index, Argv *a, EmulatorFds *fds) {
+        emulator_add_nodes(fds, a, &q->files->disks[index], index);
         argv_add_pairf(a, "-device", "virtio-blk-pci,drive=disk%zu-0,bootindex=%zu", index, index + 1);
 }
 
 /* romfile is empty: nothing here boots from the network, and loading the ROM takes time. */
-void qemu_args_nic(const QemuArgs *q, size_t index, Argv *a, QemuFds *fds) {
+void qemu_args_nic(const QemuArgs *q, size_t index, Argv *a, EmulatorFds *fds) {
         char mac[MAC_TEXT_MAX];
 
-        argv_add_pairf(a, "-netdev", "tap,id=net%zu,fd=%d", index, give_fd(fds, q->taps[index]));
+        argv_add_pairf(a, "-netdev", "tap,id=net%zu,fd=%d", index, emulator_give_fd(fds, q->taps[index]));
         argv_add_pairf(a, "-device", "virtio-net-pci,netdev=net%zu,mac=%s,romfile=", index,
                        mac_format(&q->spec->nics[index].mac, mac));
 }
@@ -155,7 +105,7 @@ void qemu_args_kernel(const QemuArgs *q, Argv *a) {
                 argv_add_pair(a, "-append", q->spec->cmdline);
 }
 
-int qemu_args(const QemuArgs *q, char ***ret_argv, QemuFds *fds) {
+int qemu_args(const QemuArgs *q, char ***ret_argv, EmulatorFds *fds) {
         AUTO(argv_done) Argv a = ARGV_INIT;
 
         fds->count = 0;
@@ -171,7 +121,7 @@ int qemu_args(const QemuArgs *q, char ***ret_argv, QemuFds *fds) {
         for (size_t i = 0; i < q->n_taps; i++)
                 qemu_args_nic(q, i, &a, fds);
         qemu_args_kernel(q, &a);
-        if (fds->count > QEMU_FDS_MAX)
+        if (fds->count > EMULATOR_FDS_MAX)
                 return -E2BIG;
         return argv_take(&a, ret_argv);
 }

@@ -9,6 +9,7 @@
 
 #include "base/argv.h"
 #include "core/spec.h"
+#include "driver/emulator.h"
 #include "driver/qemu/machine.h"
 #include "guest/files.h"
 
@@ -17,18 +18,9 @@
 #define QEMU_INITRD_PATH  "/initrd"
 #define QEMU_CONSOLE_PATH "/console" /* with .in and .out behind it */
 
-/* Numbers of descriptor sets: of the disks' layers, of the firmware, and from where requests take theirs. */
-#define QEMU_SET_DISK(disk, layer) (100u + (unsigned)(disk)*BACKING_CHAIN_MAX + (unsigned)(layer))
-#define QEMU_SET_FIRMWARE_CODE     10u
-#define QEMU_SET_FIRMWARE_VARS     11u
-#define QEMU_SET_REQUESTS          1000u
-
-/* The descriptors that the program is given: fds[i] becomes number 3 + i. They stay their owner's. */
-#define QEMU_FDS_MAX (DISKS_PER_DOMAIN_MAX * BACKING_CHAIN_MAX + NICS_PER_DOMAIN_MAX + 8)
-typedef struct QemuFds {
-        int fds[QEMU_FDS_MAX];
-        size_t count;
-} QemuFds;
+/* Numbers of descriptor sets, below the disks'. */
+#define QEMU_SET_FIRMWARE_CODE 10u
+#define QEMU_SET_FIRMWARE_VARS 11u
 
 /* Everything that decides about the command line. Descriptors here are the broker's numbers. */
 typedef struct QemuArgs {
@@ -46,14 +38,14 @@ typedef struct QemuArgs {
 
 void qemu_args_base(const QemuArgs *q, Argv *a);
 void qemu_args_machine(const QemuArgs *q, Argv *a);
-void qemu_args_firmware(const QemuArgs *q, Argv *a, QemuFds *fds);
-void qemu_args_monitor(const QemuArgs *q, Argv *a, QemuFds *fds);
+void qemu_args_firmware(const QemuArgs *q, Argv *a, EmulatorFds *fds);
+void qemu_args_monitor(const QemuArgs *q, Argv *a, EmulatorFds *fds);
 void qemu_args_console(const QemuArgs *q, Argv *a);
-void qemu_args_agent(const QemuArgs *q, Argv *a, QemuFds *fds);
+void qemu_args_agent(const QemuArgs *q, Argv *a, EmulatorFds *fds);
 void qemu_args_display(const QemuArgs *q, Argv *a);
-void qemu_args_disk(const QemuArgs *q, size_t index, Argv *a, QemuFds *fds);
-void qemu_args_nic(const QemuArgs *q, size_t index, Argv *a, QemuFds *fds);
+void qemu_args_disk(const QemuArgs *q, size_t index, Argv *a, EmulatorFds *fds);
+void qemu_args_nic(const QemuArgs *q, size_t index, Argv *a, EmulatorFds *fds);
 void qemu_args_kernel(const QemuArgs *q, Argv *a);
 
 /* All of them. -ENOMEM; -E2BIG when the descriptors are too many. */
-int qemu_args(const QemuArgs *q, char ***ret_argv, QemuFds *fds);
+int qemu_args(const QemuArgs *q, char ***ret_argv, EmulatorFds *fds);

@@ -5,8 +5,8 @@
 #include "core/spawn.h"
 #include "driver/driver.h"
 #include "driver/qemu/args.h"
-#include "driver/qemu/qmp.h"
-#include "driver/qemu/words.h"
+#include "driver/qmp.h"
+#include "driver/words.h"
 #include "guest/jail.h"
 
 #define QMP_SOCKET   "qmp.sock"
@@ -42,7 +42,7 @@ typedef struct QemuGuest {
         char *program;
         char *console_in_path, *console_out_path;
         char **argv;
-        QemuFds fds;
+        EmulatorFds fds;
         Jail jail;
         Spawn spawn;
         int listen_qmp, listen_agent, firmware_code, firmware_vars, stderr_fd;

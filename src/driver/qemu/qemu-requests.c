@@ -5,40 +5,39 @@
  * while it is waited for, the request hangs on QemuGuest.reset, from where the end of the guest or of the connection
  * takes it. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/string-util.h"
 #include "base/time-util.h"
 #include "driver/qemu/qemu-internal.h"
+#include "driver/screen.h"
 
-#define SCREENSHOT_MAX (64 << 20)
-#define SETTLE_USEC    (3 * USEC_PER_SEC)
-#define SETTLED_USEC   (200 * USEC_PER_MSEC)
+#define SETTLE_USEC  (3 * USEC_PER_SEC)
+#define SETTLED_USEC (200 * USEC_PER_MSEC)
 
 struct QemuRequest {
         QemuGuest *guest;
         GuestAnswer answer;
         void *userdata;
-        int fd;       /* what the caller will get, or the memory where it is made; -1: nothing */
-        unsigned set; /* descriptor set that the emulator has for it */
+        int fd; /* what the caller will get; -1: nothing */
         sd_event_source *deadline;
 };
 
-static int request_new(QemuGuest *q, GuestAnswer answer, void *userdata, QemuRequest **ret, Error *e) {
+static int check_up(const QemuGuest *q, Error *e) {
         if (q->state != QEMU_UP || !q->qmp || q->process.pidfd < 0)
                 return error_set(e, ERROR_INVALID_STATE, "Domain %s is not running", q->guest.domain->name);
+        return 0;
+}
+
+static int request_new(QemuGuest *q, GuestAnswer answer, void *userdata, QemuRequest **ret, Error *e) {
+        int checked = check_up(q, e);
+        if (checked < 0)
+                return checked;
         QemuRequest *r = calloc(1, sizeof *r);
         if (!r)
                 return error_set_errno(e, ENOMEM, "Failed to ask domain %s", q->guest.domain->name);
         *r = (QemuRequest){ .guest = q, .answer = answer, .userdata = userdata, .fd = -1 };
-        q->n_requests++;
         *ret = r;
         return 0;
 }
@@ -195,114 +194,25 @@ int qemu_reset(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
         return 0;
 }
 
-/* ---- screenshot ---- */
+/* ---- the screen ---- */
 
-/* What the emulator wrote, copied: it has the descriptor still, and could change the file under the reader. */
-static int seal_copy(int fd, int *ret_fd, Error *e) {
-        static const char magic[8] = "\x89PNG\r\n\x1a\n";
-        struct stat st;
+static int ask_screen(Guest *g, int (*what)(Qmp *qmp, unsigned number, GuestAnswer answer, void *userdata, Error *e),
+                      GuestAnswer answer, void *userdata, Error *e) {
+        QemuGuest *q = qemu_guest(g);
+        int r = check_up(q, e);
 
-        if (fstat(fd, &st) < 0)
-                return error_set_errno(e, errno, "Failed to read the screenshot");
-        if (st.st_size < (off_t)sizeof magic || st.st_size > SCREENSHOT_MAX)
-                return error_set(e, ERROR_HYPERVISOR_FAILED, "The emulator's screenshot has %lld bytes",
-                                 (long long)st.st_size);
-        size_t size = (size_t)st.st_size;
-        char *data = malloc(size);
-        if (!data)
-                return error_set_errno(e, ENOMEM, "Failed to read the screenshot");
-
-        int r;
-        ssize_t n = pread(fd, data, size, 0);
-        if (n < 0)
-                r = error_set_errno(e, errno, "Failed to read the screenshot");
-        else if ((size_t)n != size || memcmp(data, magic, sizeof magic) != 0)
-                r = error_set(e, ERROR_HYPERVISOR_FAILED, "The emulator's screenshot is no PNG");
-        else if ((r = fd_memfd("screenshot.png", data, size, true, ret_fd)) < 0)
-                error_set_errno(e, r, "Failed to keep the screenshot");
-        free(data);
-        return r;
-}
-
-static void dumped(void *userdata, UNUSED json_t *result, const Error *failure) {
-        QemuRequest *request = userdata;
-        AUTO(error_clear) Error e = ERROR_INIT;
-        int sealed = -1;
-
-        (void)qmp_send(request->guest->qmp, "remove-fd", json_pack("{s:i}", "fdset-id", (int)request->set), -1, NULL,
-                       NULL, NULL);
-        if (!failure && seal_copy(request->fd, &sealed, &e) < 0)
-                failure = &e;
-        fd_drop(&request->fd);
-        request->fd = sealed;
-        request_finish(request, failure);
-}
-
-/* QEMU takes a descriptor of a set only when it is open in the very mode that it would open the file in. */
-static int add_screenshot_file(QemuRequest *request, Error *e) {
-        char path[32];
-        AUTO(fd_drop) int writable = -1;
-
-        request->fd = memfd_create("screenshot", MFD_CLOEXEC);
-        if (request->fd >= 0) {
-                snprintf(path, sizeof path, "/proc/self/fd/%d", request->fd);
-                writable = open(path, O_WRONLY | O_CLOEXEC);
-        }
-        if (writable < 0)
-                return error_set_errno(e, errno, "Failed to make a file for the screenshot");
-        return qmp_send(request->guest->qmp, "add-fd", json_pack("{s:i}", "fdset-id", (int)request->set), writable,
-                        NULL, NULL, e);
+        return r < 0 ? r : what(q->qmp, ++q->n_requests, answer, userdata, e);
 }
 
 int qemu_screenshot(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
-        QemuGuest *q = qemu_guest(g);
-        QemuRequest *request = NULL;
-        char path[32];
+        return ask_screen(g, screen_shoot, answer, userdata, e);
+}
 
-        int r = request_new(q, answer, userdata, &request, e);
-        if (!request)
-                return r;
-        request->set = QEMU_SET_REQUESTS + q->n_requests % 1000000;
-        r = add_screenshot_file(request, e);
-        if (r >= 0) {
-                snprintf(path, sizeof path, "/dev/fdset/%u", request->set);
-                r = qmp_send(q->qmp, "screendump", json_pack("{s:s, s:s}", "filename", path, "format", "png"), -1,
-                             dumped, request, e);
-        }
-        if (r < 0)
-                request_free(request);
-        return r;
+int qemu_open_vnc(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
+        return ask_screen(g, screen_open_vnc, answer, userdata, e);
 }
 
 /* ---- streams ---- */
-
-/* One end for the caller, the other for the emulator, which speaks RFB on it at once. */
-int qemu_open_vnc(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
-        QemuGuest *q = qemu_guest(g);
-        AUTO(fd_drop) int theirs = -1;
-        QemuRequest *request = NULL;
-        char name[24];
-        int pair[2];
-
-        int r = request_new(q, answer, userdata, &request, e);
-        if (!request)
-                return r;
-        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
-                r = error_set_errno(e, errno, "Failed to make a socket for the screen of domain %s", g->domain->name);
-                request_free(request);
-                return r;
-        }
-        request->fd = pair[0];
-        theirs = pair[1];
-        snprintf(name, sizeof name, "vnc-%u", q->n_requests);
-        r = qmp_send(q->qmp, "getfd", json_pack("{s:s}", "fdname", name), theirs, NULL, NULL, e);
-        if (r >= 0)
-                r = qmp_send(q->qmp, "add_client", json_pack("{s:s, s:s}", "protocol", "vnc", "fdname", name), -1,
-                             on_answer, request, e);
-        if (r < 0)
-                request_free(request);
-        return r;
-}
 
 /* Answered by the emulator's next word, so that no callback comes from inside this call. QEMU serves one client of this
  * port at a time; a second one waits in the socket's queue until the first has gone. */

@@ -37,6 +37,7 @@
 #include "base/time-util.h"
 #include "driver/abandon.h"
 #include "driver/qemu/qemu-internal.h"
+#include "driver/screen.h"
 
 #define GRACE_USEC (2 * USEC_PER_SEC)
 #define END_USEC   (10 * USEC_PER_SEC) /* freeing the memory of a large guest takes seconds, too */
@@ -167,17 +168,10 @@ static void fail(QemuGuest *q, Error *why) {
 static char *describe_end(QemuGuest *q, const ChildExit *exit) {
         char how[CHILD_EXIT_TEXT_MAX];
         AUTO(string_drop) char *words = NULL;
-        const char *set, *path = NULL;
 
         words_drain(&q->words);
         words = words_last_lines(&q->words);
-        set = words ? strstr(words, "/dev/fdset/") : NULL;
-        if (set) {
-                unsigned long number = strtoul(set + strlen("/dev/fdset/"), NULL, 10);
-                unsigned long disk = (number - QEMU_SET_DISK(0, 0)) / BACKING_CHAIN_MAX;
-                if (number >= QEMU_SET_DISK(0, 0) && disk < q->guest.domain->spec.n_disks)
-                        path = q->guest.domain->spec.disks[disk].path;
-        }
+        const char *path = emulator_disk_meant(&q->guest.domain->spec, words);
         AUTO(string_drop) char *shown = path ? string_escape(path, 1024) : NULL;
         return string_printf("%s %s%s%s%s%s%s", q->machine ? q->machine->program : "The emulator",
                              child_exit_format(exit, how), words ? ": " : "", string_or(words, ""),
@@ -310,9 +304,7 @@ static int configure(QemuGuest *q, Error *e) {
         int r = 0;
 
         if (spec->vnc_password)
-                r = qmp_send(q->qmp, "set_password",
-                             json_pack("{s:s, s:s}", "protocol", "vnc", "password", spec->vnc_password), -1,
-                             on_setting_failed, q, e);
+                r = screen_set_password(q->qmp, spec->vnc_password, on_setting_failed, q, e);
         if (r < 0)
                 return r;
         return qmp_send(q->qmp, spec->paused ? "query-status" : "cont", NULL, -1, set_up, q, e);

@@ -32,7 +32,7 @@ typedef struct Fixture {
         DomainSpec spec;
         GuestFiles files;
         QemuArgs args;
-        QemuFds fds;
+        EmulatorFds fds;
         char **argv;
 } Fixture;
 
@@ -166,7 +166,7 @@ static void test_most(void **state) {
         f.args.n_taps = NICS_PER_DOMAIN_MAX;
         f.args.firmware_code_fd = f.args.firmware_vars_fd = 50;
         assert_int_equal(qemu_args(&f.args, &f.argv, &f.fds), 0);
-        assert_true(f.fds.count <= QEMU_FDS_MAX);
+        assert_true(f.fds.count <= EMULATOR_FDS_MAX);
         f.spec.nics = NULL;
         end(&f);
 }

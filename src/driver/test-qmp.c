@@ -13,8 +13,8 @@
 
 #include "base/fd.h"
 #include "base/string-util.h"
-#include "driver/qemu/qmp-message.h"
-#include "driver/qemu/qmp.h"
+#include "driver/qmp-message.h"
+#include "driver/qmp.h"
 
 #define GREETING "{\"QMP\": {\"version\": {}, \"capabilities\": [\"oob\"]}}\r\n"
 

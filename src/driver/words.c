@@ -1,4 +1,4 @@
-#include "driver/qemu/words.h"
+#include "driver/words.h"
 
 #include <errno.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "driver/qemu/qmp-message.h"
+#include "driver/qmp-message.h"
 
 #include <errno.h>
 #include <stdbool.h>

@@ -15,7 +15,7 @@
  * A turn of the loop reads at most READ_SIZE bytes, so that a flood of events of one emulator costs others little. A
  * callback may close or free the client at any time: the state is looked at after each, and the memory goes when the
  * turn ends. */
-#include "driver/qemu/qmp.h"
+#include "driver/qmp.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +31,7 @@
 #include "base/fd.h"
 #include "base/string-util.h"
 #include "base/time-util.h"
-#include "driver/qemu/qmp-message.h"
+#include "driver/qmp-message.h"
 
 #define READ_SIZE      8192
 #define ERROR_TEXT_MAX 512
