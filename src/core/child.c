@@ -141,11 +141,13 @@ static int set_ids(uid_t uid, gid_t gid, const gid_t *groups, size_t n_groups) {
         return all && getgroups(0, NULL) == (int)n_groups ? 0 : -EPERM;
 }
 
-static int clear_capabilities(void) {
+static int set_capabilities(uint64_t kept) {
         struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-        struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { 0 };
+        struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = { 0 };
 
-        if (syscall(SYS_capset, &header, none) < 0)
+        for (size_t i = 0; i < _LINUX_CAPABILITY_U32S_3; i++)
+                sets[i].effective = sets[i].permitted = (uint32_t)(kept >> 32 * i);
+        if (syscall(SYS_capset, &header, sets) < 0)
                 return -errno;
         if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
                 return -errno;
@@ -158,7 +160,7 @@ int child_become(uid_t uid, gid_t gid, const gid_t *groups, size_t n_groups) {
                 return r;
 
         /* The kernel has emptied them when root became another, unless a securebit stopped it or we were not root. */
-        return clear_capabilities();
+        return set_capabilities(0);
 }
 
 typedef struct UserGroups {
@@ -271,11 +273,24 @@ int child_outlive_parent(void) {
         return prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0) < 0 ? -errno : 0;
 }
 
-int child_drop_bounding(void) {
+static int bound(uint64_t kept) {
         for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
-                if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
+                if (!(kept >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
                         return -errno;
         return 0;
+}
+
+int child_drop_bounding(void) {
+        return bound(0);
+}
+
+int child_keep_capabilities(uint64_t kept) {
+        int r = bound(kept);
+        if (r == 0)
+                r = set_capabilities(kept);
+        if (r < 0)
+                return r;
+        return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
 }
 
 int child_drop_capabilities(void) {
@@ -283,7 +298,7 @@ int child_drop_capabilities(void) {
         int r = child_drop_bounding();
         if (r < 0 && r != -EPERM)
                 return r;
-        r = clear_capabilities();
+        r = set_capabilities(0);
         if (r < 0)
                 return r;
         return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;

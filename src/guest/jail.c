@@ -25,6 +25,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <linux/magic.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -67,6 +68,11 @@ void jail_add_fd(Jail *j, int fd, const char *target) {
 
 void jail_add_device(Jail *j, const char *path) {
         add(j, (JailBind){ .source = path, .fd = -1, .target = path, .optional = true, .device = true });
+}
+
+void jail_add_root_device(Jail *j, const char *path) {
+        add(j,
+            (JailBind){ .source = path, .fd = -1, .target = path, .optional = true, .device = true, .as_it_is = true });
 }
 
 void jail_add_system(Jail *j, const char *program) {
@@ -266,7 +272,7 @@ static int make_device(const Site *s, const JailBind *b) {
                 return b->optional && errno == ENOENT ? 0 : -errno;
         if (!S_ISCHR(st.st_mode))
                 return -ENODEV;
-        if (!s->jail->privileged || (st.st_mode & 0006) == 0006 ||
+        if (!s->jail->privileged || b->as_it_is || (st.st_mode & 0006) == 0006 ||
             mknodat(s->root, b->target + 1, S_IFCHR | 0600, st.st_rdev) < 0)
                 return bind_path(s, b);
 
@@ -400,6 +406,8 @@ static int drop_privilege(const Jail *j) {
         doing("drop privilege");
         if (!j->privileged)
                 return child_drop_capabilities();
+        if (j->becomes_itself)
+                return child_keep_capabilities(1ULL << CAP_SETUID | 1ULL << CAP_SETGID);
 
         int r = child_drop_bounding();
         if (r == 0)

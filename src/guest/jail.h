@@ -19,6 +19,7 @@ typedef struct JailBind {
         const char *target; /* absolute, inside; made as needed */
         bool optional;      /* skip when source does not exist */
         bool device;        /* a device node that may be used */
+        bool as_it_is;      /* the host's own node, not one of the jail's uid */
 } JailBind;
 
 typedef struct Jail {
@@ -26,6 +27,8 @@ typedef struct Jail {
                           */
         uid_t uid;
         gid_t gid;
+        bool becomes_itself; /* privileged: begins as root without any capability but those to become uid and gid, which
+                                the program does once it has opened what only root may */
         JailBind binds[JAIL_BINDS_MAX];
         size_t n_binds;
         uint64_t file_size_max; /* RLIMIT_FSIZE; 0: unlimited */
@@ -45,6 +48,8 @@ void jail_add_fd(Jail *j, int fd, const char *target);
 /* A character device of the host, such as /dev/kvm, at the same place; skipped where there is none. In the system scope
  * the jail may use it whoever owns the host's node, in the session scope if the user may. */
 void jail_add_device(Jail *j, const char *path);
+/* The same, but with the host's owner and mode. */
+void jail_add_root_device(Jail *j, const char *path);
 /* The program and what the dynamic linker and QEMU's data need: /usr/lib, /lib, /lib64, /usr/share/{qemu,seabios,...}
  * as they exist here. */
 void jail_add_system(Jail *j, const char *program);
