@@ -374,6 +374,7 @@ Bus *bus_free(Bus *b) {
         while (!TAILQ_EMPTY(&b->requests))
                 request_free(TAILQ_FIRST(&b->requests));
         system_bus_done(b);
+        heap_done(b);
         while (!TAILQ_EMPTY(&b->faces))
                 face_free(TAILQ_FIRST(&b->faces));
         sd_event_unref(b->event);

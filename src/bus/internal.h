@@ -44,6 +44,10 @@ struct Bus {
         BusSettled settled; /* NULL: told already */
         void *settled_data;
 
+        /* heap.c */
+        unsigned n_gone; /* objects since the heap was looked through */
+        sd_event_source *lull;
+
         /* objects.c: where the last look-up ended, since the next one is for the same or the next object. */
         Network *last_network;
         Domain *last_domain;
@@ -176,6 +180,12 @@ int hosts_read(Request *q, sd_bus_message *m, char ***ret);
 /* ---- listener.c ---- */
 
 extern const RegistryListener bus_listener;
+
+/* ---- heap.c ---- */
+
+/* To be called once for each object that goes: when many have, memory is given back. */
+void heap_object_gone(Bus *b);
+void heap_done(Bus *b);
 
 /* ---- system-bus.c ---- */
 

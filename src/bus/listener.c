@@ -62,6 +62,7 @@ static void network_removed(void *userdata, Network *n) {
 
         emit_everywhere(b, network_path(n->name), emit_network_removed);
         b->last_network = NULL;
+        heap_object_gone(b);
 }
 
 static void domain_added(void *userdata, Domain *d) {
@@ -77,6 +78,7 @@ static void domain_removed(void *userdata, Domain *d) {
 
         emit_everywhere(b, domain_path(d->name), emit_domain_removed);
         b->last_domain = NULL;
+        heap_object_gone(b);
 }
 
 const RegistryListener bus_listener = {

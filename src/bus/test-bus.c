@@ -215,6 +215,46 @@ static void test_changes_are_signalled(void **state) {
         sd_bus_close_unref(c);
 }
 
+static long resident_pages(void) {
+        FILE *file = fopen("/proc/self/statm", "re");
+        long size, resident;
+        assert_non_null(file);
+        assert_int_equal(fscanf(file, "%ld %ld", &size, &resident), 2);
+        fclose(file);
+        return resident;
+}
+
+/* Every second network goes, so that what it occupied lies between what stays. */
+static void test_memory_of_many_is_given_back(void **state) {
+        Fixture *f = *state;
+        Registry *r = &f->engine.registry;
+        Network *networks[64];
+        char *hosts[201] = { NULL }, name[32];
+
+        for (size_t i = 0; i < 200; i++)
+                hosts[i] = string_printf("host-%zu-with-a-long-name-in-the-heap", i);
+        for (size_t i = 0; i < ARRAY_LEN(networks); i++) {
+                snprintf(name, sizeof name, "debmarshal-%zu", i);
+                networks[i] = make_network(r, name, 1000, "10.64.0.0/24", hosts);
+                registry_add_network(r, networks[i]);
+                registry_set_network_state(r, networks[i], NETWORK_UP);
+        }
+        for (size_t i = 0; i < ARRAY_LEN(networks); i += 2)
+                registry_remove_network(r, networks[i]);
+
+        UNUSED
+        long before = resident_pages();
+        assert_non_null(f->bus->lull);
+        while (f->bus->lull)
+                assert_true(sd_event_run(f->event, UINT64_MAX) >= 0);
+        assert_int_equal(f->bus->n_gone, 0);
+#ifndef __SANITIZE_ADDRESS__ /* whose allocator has other ways */
+        assert_true(resident_pages() < before - 50);
+#endif
+        for (size_t i = 0; i < 200; i++)
+                free(hosts[i]);
+}
+
 static void test_lists_are_bounded(void **state) {
         Fixture *f = *state;
         sd_bus *c = client(f);
@@ -385,6 +425,7 @@ int main(void) {
                 TEST(test_too_many_connections_are_turned_away),
                 TEST(test_objects_are_those_announced),
                 TEST(test_changes_are_signalled),
+                TEST(test_memory_of_many_is_given_back),
                 TEST(test_lists_are_bounded),
                 TEST(test_others_objects_are_refused),
                 TEST(test_peer_that_does_not_read_is_dropped),

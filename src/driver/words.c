@@ -1,6 +1,7 @@
 #include "driver/words.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -11,7 +12,10 @@
 #define LINES_SHOWN 6
 #define LINE_SHOWN  400 /* bytes */
 
+/* Without memory the words are lost. */
 static void keep(Words *w, const char *data, size_t length) {
+        if (length == 0 || (!w->text && !(w->text = malloc(WORDS_KEPT))))
+                return;
         if (length > WORDS_KEPT) {
                 data += length - WORDS_KEPT;
                 length = WORDS_KEPT;
@@ -62,6 +66,8 @@ char *words_last_lines(const Words *w) {
         size_t lengths[LINES_SHOWN] = { 0 }, n = 0;
         const char *end = w->text + w->length;
 
+        if (!w->text)
+                return NULL;
         while (end > w->text && n < LINES_SHOWN) {
                 const char *newline = memrchr(w->text, '\n', (size_t)(end - w->text));
                 const char *start = newline ? newline + 1 : w->text;
@@ -88,4 +94,7 @@ char *words_last_lines(const Words *w) {
 void words_done(Words *w) {
         w->source = sd_event_source_disable_unref(w->source);
         fd_drop(&w->fd);
+        free(w->text);
+        w->text = NULL;
+        w->length = 0;
 }

@@ -11,7 +11,7 @@
 typedef struct Words {
         int fd;
         sd_event_source *source;
-        char text[WORDS_KEPT];
+        char *text; /* room for WORDS_KEPT from its first word on: most say nothing */
         size_t length;
 } Words;
 #define WORDS_INIT ((Words){ .fd = -1 })

@@ -35,6 +35,8 @@
 #define INPUT_SIZE (4 * 1024)
 #define DRAIN_MAX  (1024 * 1024) /* read from a source that goes away */
 
+#define BUFFERS_SIZE (CONSOLE_RING_SIZE + INPUT_SIZE)
+
 typedef struct Client {
         Console *console;
         int fd;
@@ -61,7 +63,7 @@ struct Console {
 
         int read_fd, write_fd; /* -1: none */
         sd_event_source *read_source, *write_source;
-        char input[INPUT_SIZE];
+        char *input; /* behind the ring */
         size_t input_length;
 
         TAILQ_HEAD(, Client) clients;
@@ -398,13 +400,14 @@ int console_new(sd_event *event, int log_fd, uint64_t log_max, Console **ret) {
                 bounded_log_done(&log);
                 return -ENOMEM;
         }
-        /* From the kernel: what no guest has printed costs no memory. */
-        c->ring = mmap(NULL, CONSOLE_RING_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        /* From the kernel: what no guest has printed, and nobody has typed, costs no memory. */
+        c->ring = mmap(NULL, BUFFERS_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (c->ring == MAP_FAILED) {
                 bounded_log_done(&log);
                 free(c);
                 return -ENOMEM;
         }
+        c->input = c->ring + CONSOLE_RING_SIZE;
         c->event = sd_event_ref(event);
         c->patience_usec = CONSOLE_PATIENCE_USEC;
         c->log = log;
@@ -427,7 +430,7 @@ Console *console_free(Console *c) {
         }
         bounded_log_done(&c->log);
         sd_event_unref(c->event);
-        munmap(c->ring, CONSOLE_RING_SIZE);
+        munmap(c->ring, BUFFERS_SIZE);
         free(c);
         return NULL;
 }

@@ -177,7 +177,6 @@ void qemu_files_remove(QemuGuest *q) {
 
         if (q->guest.console)
                 console_set_source(q->guest.console, -1, -1);
-        words_drain(&q->words);
         words_done(&q->words);
         qemu_files_passed(q);
         for (size_t i = 0; i < ARRAY_LEN(names); i++)
