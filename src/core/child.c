@@ -10,7 +10,6 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/sched.h>
-#include <pwd.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -23,6 +22,7 @@
 
 #include "base/fd.h"
 #include "core/clone-as.h"
+#include "core/user.h"
 
 #define NOBODY_GID 65534
 
@@ -169,11 +169,6 @@ typedef struct UserGroups {
         size_t count;
 } UserGroups;
 
-/* glibc leaves it to the module how "no such user" is said. */
-static bool means_unknown_user(int err) {
-        return err == ENOENT || err == ESRCH || err == EBADF || err == EPERM;
-}
-
 static int list_groups(const char *name, UserGroups *u) {
         int n = 32;
         for (int tries = 0; tries < 4; tries++) {
@@ -189,26 +184,14 @@ static int list_groups(const char *name, UserGroups *u) {
         return -EAGAIN;
 }
 
-/* One entry of the user database, in a buffer that grows to what it takes. */
 static int look_up_user(uid_t uid, UserGroups *u) {
-        size_t size = 4096;
-        char *buffer = NULL;
-        struct passwd entry, *found = NULL;
-        int err;
-        do {
-                free(buffer);
-                buffer = malloc(size);
-                err = buffer ? getpwuid_r(uid, &entry, buffer, size, &found) : ENOMEM;
-                size *= 2;
-        } while (err == EINTR || (err == ERANGE && size <= 1024 * 1024));
+        AUTO(user_clear) User user = { 0 };
+        int r = user_find(uid, &user);
 
-        int r = means_unknown_user(err) ? 0 : -err;
-        if (r == 0 && found) {
-                u->gid = entry.pw_gid;
-                r = list_groups(entry.pw_name, u);
-        }
-        free(buffer);
-        return r;
+        if (r <= 0)
+                return r;
+        u->gid = user.gid;
+        return list_groups(user.name, u);
 }
 
 int child_become_user(uid_t uid) {

@@ -22,6 +22,8 @@ typedef struct Charge {
 typedef struct Owner {
         uid_t uid;
         Charge held;
+        gid_t group;         /* what the user database said (net/owner-group.h); (gid_t)-1: none */
+        uint64_t group_usec; /* when that was, monotonic; 0: it has not been asked */
         TAILQ_ENTRY(Owner) entry;
 } Owner;
 

@@ -1,7 +1,8 @@
 /* Starting a keeper, and finding it again.
  *
  *   daemon                                       child
- *     keeper_start(): spawn ------------------>  new user (the owner's), network and PID namespace; ids mapped; waits
+ *     keeper_start(): (the owner's group: owner-group.h)
+ *                     spawn ------------------>  new user (the owner's), network and PID namespace; ids mapped; waits
  *     record() <-- prepared -------------------
  *     release --------------------------------> exec debmarshal-keeper: builds, starts the server
  *     done()   <-- "ready" or a reason ---------
@@ -17,7 +18,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pwd.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,12 +33,14 @@
 
 void keeper_start_init(KeeperStart *k) {
         *k = (KeeperStart){ .fds = { -1, -1, -1, -1 }, .status_socket = -1, .pidfd = -1 };
+        owner_group_init(&k->group);
         spawn_init(&k->spawn);
 }
 
 void keeper_start_stop(KeeperStart *k) {
         k->status_source = sd_event_source_disable_unref(k->status_source);
         k->deadline_source = sd_event_source_disable_unref(k->deadline_source);
+        owner_group_stop(&k->group);
         spawn_stop(&k->spawn);
         fd_drop(&k->status_socket);
         for (size_t i = 0; i < ARRAY_LEN(k->fds); i++)
@@ -224,14 +226,6 @@ static void on_spawned(Spawn *s, const Error *failure) {
                 keeper_fail(k, &e);
 }
 
-/* The user's own group, so that it is what she has inside. It is the user database's to say, since nobody vouches for a
- * group on a bus; one that it does not know is left out. */
-static gid_t group_of(uid_t uid) {
-        struct passwd entry, *found = NULL;
-        char buffer[4096];
-        return getpwuid_r(uid, &entry, buffer, sizeof buffer, &found) == 0 && found ? found->pw_gid : (gid_t)-1;
-}
-
 /* ---- start ---- */
 
 static int plan_fds(KeeperStart *k) {
@@ -269,7 +263,7 @@ static void describe_spawn(KeeperStart *k) {
         s->clone_flags = CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWPID;
         if (k->host->privileged) {
                 s->become_uid = k->network->owner->uid;
-                s->become_gid = group_of(s->become_uid);
+                s->become_gid = k->network->owner->group; /* so that it is what she has inside */
         } else {
                 s->prepare = map_self;
         }
@@ -278,6 +272,31 @@ static void describe_spawn(KeeperStart *k) {
         s->deadline_usec = k->deadline_usec;
         s->prepared = on_prepared;
         s->done = on_spawned;
+}
+
+static int spawn_keeper(KeeperStart *k, Error *e) {
+        AUTO(error_clear) Error failure = ERROR_INIT;
+
+        describe_spawn(k);
+        if (spawn_start(&k->spawn, k->host->event, &failure) < 0) {
+                add_hint(&failure);
+                return error_move(e, &failure);
+        }
+        return 0;
+}
+
+static void group_asked(OwnerGroup *g) {
+        KeeperStart *k = container_of(g, KeeperStart, group);
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (spawn_keeper(k, &e) < 0)
+                keeper_fail(k, &e);
+}
+
+static int ask_for_group(KeeperStart *k, Error *e) {
+        k->group.owner = k->network->owner;
+        k->group.done = group_asked;
+        return owner_group_ask(&k->group, k->host->event, e);
 }
 
 int keeper_start(KeeperStart *k, Error *e) {
@@ -296,15 +315,10 @@ int keeper_start(KeeperStart *k, Error *e) {
                 keeper_start_stop(k);
                 return r;
         }
-        describe_spawn(k);
-
-        AUTO(error_clear) Error failure = ERROR_INIT;
-        if (spawn_start(&k->spawn, k->host->event, &failure) < 0) {
-                add_hint(&failure);
+        r = k->host->privileged && !owner_group_is_known(k->network->owner) ? ask_for_group(k, e) : spawn_keeper(k, e);
+        if (r < 0)
                 keeper_start_stop(k);
-                return error_move(e, &failure);
-        }
-        return 0;
+        return r;
 }
 
 int keeper_watch(KeeperStart *k, ProcessEnded ended, void *userdata) {

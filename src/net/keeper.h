@@ -10,6 +10,7 @@
 
 #include "core/network.h"
 #include "core/spawn.h"
+#include "net/owner-group.h"
 
 /* Where the daemon's parts are, and in which scope it lives. Filled in once by the daemon. */
 typedef struct NetHost {
@@ -34,6 +35,7 @@ struct KeeperStart {
         void *userdata;
 
         /* Private. */
+        OwnerGroup group;
         Spawn spawn;
         char *argv[3];
         int fds[4]; /* the keeper's plan, configuration, end of the status socket, and program */

@@ -134,6 +134,22 @@ static void test_network_comes_and_goes(void **state) {
         rig_free(&rig);
 }
 
+static void test_owner_has_her_group_inside(void **state) {
+        Baseline *b = *state;
+        unsigned inside, outside, count;
+        Rig rig;
+        rig_init(&rig, b->event, true, SOME_UID, IPV6_NONE);
+        rig.owner.group = 54329;
+        rig.owner.group_usec = now_monotonic_usec();
+        rig_up(&rig);
+
+        AUTO(string_drop) char *map = read_proc(rig.network->keeper.pid, "gid_map");
+        assert_int_equal(sscanf(map, "%u %u %u", &inside, &outside, &count), 3);
+        assert_true(inside == 0 && outside == 54329 && count == 1);
+        rig_down(&rig);
+        rig_free(&rig);
+}
+
 static void test_processes_have_no_more_than_they_need(void **state) {
         Baseline *b = *state;
         Rig rig;
@@ -461,6 +477,7 @@ int main(int argc, char **argv) {
                 return 77;
         const struct CMUnitTest tests[] = {
                 TEST(test_network_comes_and_goes),
+                TEST(test_owner_has_her_group_inside),
                 TEST(test_processes_have_no_more_than_they_need),
                 TEST(test_owner_enters_and_nobody_else),
                 TEST(test_guest_gets_its_address_and_names),
