@@ -124,6 +124,7 @@ for library in "${libraries[@]}"; do
 	done < <(find "$root"/{,usr/}lib/x86_64-linux-gnu -maxdepth 1 -name "$library.so.*")
 done
 put /usr/lib/xen-4.17/boot/hvmloader /usr/share/seabios/{bios-256k,vgabios-cirrus,vgabios-stdvga}.bin
+put /usr/share/qemu/{linuxboot.bin,linuxboot_dma.bin,keymaps/en-us}
 put_python
 put_modules "$version"
 install -m 755 "$here/init" "$tree/init"

@@ -12,12 +12,12 @@
 #include <stdio.h>
 
 #include "base/time-util.h"
+#include "driver/xen/model-args.h"
 
-#define DOM0         0
-#define VIDEO_MEMORY (8ULL << 20)
+#define DOM0 0
 
 uint64_t entries_video_memory(const XenIdentity *who) {
-        return who->type == MACHINE_HVM ? VIDEO_MEMORY : 0;
+        return who->type == MACHINE_HVM ? MODEL_VIDEO_MEMORY : 0;
 }
 
 static const char *vm_path(const char *uuid, char buffer[XEN_PATH_MAX]) {
