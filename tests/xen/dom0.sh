@@ -24,7 +24,7 @@ programs=(
 	/bin/{bash,ip,mount,umount} /usr/bin/{nsenter,setpriv,strace} /sbin/losetup /usr/sbin/dnsmasq
 	/usr/libexec/xen-qemu-system-i386 /usr/bin/python3.11
 )
-libraries=(libxenguest libxenctrl libxenstore libxenforeignmemory libsystemd libsqlite3 libmnl libjansson libcap-ng libasan libubsan libnss_files)
+libraries=(libxenguest libxenctrl libxenstore libxenvchan libxenforeignmemory libsystemd libsqlite3 libmnl libjansson libcap-ng libasan libubsan libnss_files)
 
 [[ $# -eq 1 ]] || {
 	echo "usage: ${0##*/} DIR" >&2
