@@ -46,6 +46,7 @@ int face_new(Bus *b, Face **ret) {
                 return -ENOMEM;
 
         f->bus = b;
+        TAILQ_INIT(&f->senders);
         TAILQ_INSERT_TAIL(&b->faces, f, entry);
         *ret = f;
         return 0;
@@ -68,6 +69,7 @@ void face_free(Face *f) {
         Bus *b = f->bus;
 
         face_forget_requests(f);
+        senders_done(f);
         sd_event_source_disable_unref(f->io);
         sd_event_source_disable_unref(f->timer);
         sd_bus_close_unref(f->connection);

@@ -174,19 +174,6 @@ static int append_end(UNUSED Request *q, sd_bus_message *reply, const EngineAnsw
         return sd_bus_message_append(reply, "ss", end_reason_name(answer->reason), valid_text(answer->text, &copy));
 }
 
-static int on_client_gone(UNUSED sd_bus_track *track, void *userdata) {
-        request_forget(userdata);
-        return 1;
-}
-
-/* A peer's connection tells by its end that the client has gone; on the system bus that has to be asked for. */
-static int request_track(Request *q) {
-        if (!q->face->is_system)
-                return 0;
-        int r = sd_bus_track_new(q->face->connection, &q->track, on_client_gone, q);
-        return r < 0 ? r : sd_bus_track_add_sender(q->track, q->message);
-}
-
 static int on_wait(sd_bus_message *m, void *userdata, UNUSED sd_bus_error *e) {
         Domain *d = userdata;
         uint64_t timeout_usec;
@@ -197,8 +184,9 @@ static int on_wait(sd_bus_message *m, void *userdata, UNUSED sd_bus_error *e) {
 
         q->quiet = true;
         r = sd_bus_message_read(m, "t", &timeout_usec);
-        if (r >= 0)
-                r = request_track(q);
+        /* A peer's connection tells by its end that the client has gone; on the system bus that has to be asked for. */
+        if (r >= 0 && q->face->is_system)
+                r = sender_watch(q);
         if (r >= 0)
                 r = engine_domain_wait(q->bus->engine, &q->caller, d->name, timeout_usec, request_answered, q,
                                        &q->error);

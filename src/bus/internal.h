@@ -24,8 +24,10 @@
 
 typedef struct Face Face;
 typedef struct Request Request;
+typedef struct Sender Sender;
 typedef TAILQ_HEAD(FaceList, Face) FaceList;
 typedef TAILQ_HEAD(RequestList, Request) RequestList;
+typedef TAILQ_HEAD(SenderList, Sender) SenderList;
 
 struct Bus {
         sd_event *event;
@@ -65,6 +67,11 @@ struct Face {
         size_t mapped_before, unfinished; /* see peer_step() */
         bool has_message;                 /* of this step */
         bool doomed;                      /* to be dropped in the next turn of the loop */
+
+        /* senders.c: of the system bus */
+        SenderList senders;
+        size_t n_senders, n_waits;
+        sd_bus_slot *gone_match;
         TAILQ_ENTRY(Face) entry;
 };
 
@@ -104,7 +111,8 @@ struct Request {
         bool quiet;             /* changes nothing and gives nothing away: no audit entry */
         bool is_large;          /* memory is to be given back after it */
         bool is_wait;
-        sd_bus_track *track; /* of the sender, on the system bus, for waits */
+        bool is_watched; /* see sender_watch() */
+        sd_bus_slot *owner_question;
         uint64_t started_usec;
         const EndedDomain *ended; /* Manager.GetEndedDomain: only between the call and its answer */
         Error error;              /* for the handler to use */
@@ -133,7 +141,7 @@ int append_two_fds(Request *q, sd_bus_message *reply, const EngineAnswer *answer
 
 /* ---- reply.c ---- */
 
-/* Who sent it, by the kernel or by the bus. ERROR_ACCESS_DENIED when the bus does not know him any more. */
+/* Who sent it, by the kernel or by the bus. ERROR_ACCESS_DENIED when that is not known. */
 int caller_of(Face *f, sd_bus_message *m, Caller *ret, Error *e);
 int reply_error(sd_bus_message *m, const Error *error);
 /* What was being read when r came: a body may lie about its signature, since the bus checks neither. */
@@ -180,6 +188,17 @@ int hosts_read(Request *q, sd_bus_message *m, char ***ret);
 /* ---- listener.c ---- */
 
 extern const RegistryListener bus_listener;
+
+/* ---- senders.c ---- */
+
+/* From here on every call that comes is of a sender whose uid is known. */
+int senders_watch(Face *f);
+/* -ENXIO: not known. */
+int sender_uid(Face *f, const char *name, uid_t *ret);
+void senders_done(Face *f);
+/* Forget this wait when its client has gone. */
+int sender_watch(Request *q);
+void sender_unwatch(Request *q);
 
 /* ---- heap.c ---- */
 

@@ -13,15 +13,8 @@ int caller_of(Face *f, sd_bus_message *m, Caller *ret, Error *e) {
                 return 0;
         }
 
-        sd_bus_creds *creds = NULL;
-        uid_t uid;
-        int r = sd_bus_query_sender_creds(m, SD_BUS_CREDS_EUID, &creds);
-        if (r >= 0)
-                r = sd_bus_creds_get_euid(creds, &uid);
-        sd_bus_creds_unref(creds);
-        if (r < 0)
-                return error_set(e, ERROR_ACCESS_DENIED, "The bus does not say who asks (%s)", strerror(-r));
-        ret->uid = uid;
+        if (sender_uid(f, sd_bus_message_get_sender(m), &ret->uid) < 0)
+                return error_set(e, ERROR_ACCESS_DENIED, "The bus does not say who asks");
         return 0;
 }
 

@@ -6,7 +6,7 @@
  * A request holds the message, and so everything parsed out of it, until it is answered. Its client may vanish before:
  * the engine goes on, what was asked for is made or destroyed as asked, and the answer's descriptors are closed. Only a
  * wait is pointless then: it is forgotten as soon as the client has gone, which a peer's connection tells by closing
- * and the system bus through sd_bus_track. */
+ * and the system bus when asked to (senders.c). */
 #include "bus/internal.h"
 
 #include <errno.h>
@@ -66,7 +66,7 @@ Request *request_new(sd_bus_message *m, const char *operation, RequestAppend app
 
 void request_free(Request *q) {
         TAILQ_REMOVE(&q->bus->requests, q, entry);
-        sd_bus_track_unref(q->track);
+        sender_unwatch(q);
         sd_bus_message_unref(q->message);
         error_clear(&q->error);
         free(q->network);

@@ -101,7 +101,8 @@ static int connect_system(Face *f) {
 
         if ((r = sd_bus_open_system_with_description(&f->connection, "system bus")) < 0 ||
             (r = sd_bus_set_method_call_timeout(f->connection, ASK_USEC)) < 0 ||
-            (r = sd_bus_set_exit_on_disconnect(f->connection, false)) < 0 || (r = face_add_objects(f)) < 0 ||
+            (r = sd_bus_set_exit_on_disconnect(f->connection, false)) < 0 || (r = senders_watch(f)) < 0 ||
+            (r = face_add_objects(f)) < 0 ||
             (r = sd_bus_match_signal_async(f->connection, NULL, "org.freedesktop.DBus.Local",
                                            "/org/freedesktop/DBus/Local", "org.freedesktop.DBus.Local", "Disconnected",
                                            on_disconnected, NULL, f)) < 0 ||

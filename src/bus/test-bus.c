@@ -341,6 +341,270 @@ static void test_clients_that_expect_a_message_bus(void **state) {
         sd_bus_close_unref(c);
 }
 
+/* ---- the system bus, whose part the test plays ---- */
+
+typedef struct FakeBus {
+        Face *face;
+        sd_bus *c;
+        sd_bus_message *questions[8]; /* what the daemon has asked of the bus */
+        size_t n_questions;
+        unsigned n_removed; /* matches that it gave up */
+} FakeBus;
+
+static int on_question(sd_bus_message *m, void *userdata, UNUSED sd_bus_error *e) {
+        FakeBus *b = userdata;
+
+        if (!sd_bus_message_is_method_call(m, "org.freedesktop.DBus", NULL))
+                return 0;
+        if (sd_bus_message_is_method_call(m, NULL, "Hello"))
+                return sd_bus_reply_method_return(m, "s", ":1.1");
+        if (sd_bus_message_is_method_call(m, NULL, "RemoveMatch")) {
+                b->n_removed++;
+                return 1;
+        }
+        assert_true(b->n_questions < ARRAY_LEN(b->questions));
+        b->questions[b->n_questions++] = sd_bus_message_ref(m);
+        return 1;
+}
+
+static void fake_bus_new(Fixture *f, FakeBus *ret) {
+        int ends[2];
+        sd_id128_t id;
+        *ret = (FakeBus){ 0 };
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+        assert_int_equal(face_new(f->bus, &ret->face), 0);
+        ret->face->is_system = true;
+        assert_true(sd_bus_new(&ret->face->connection) >= 0);
+        assert_true(sd_bus_set_fd(ret->face->connection, ends[1], ends[1]) >= 0);
+        assert_true(sd_bus_set_bus_client(ret->face->connection, true) >= 0);
+        assert_true(senders_watch(ret->face) >= 0);
+        assert_true(face_add_objects(ret->face) >= 0);
+        assert_true(sd_bus_start(ret->face->connection) >= 0);
+        assert_true(sd_bus_attach_event(ret->face->connection, f->event, 0) >= 0);
+
+        assert_true(sd_id128_randomize(&id) >= 0);
+        assert_true(sd_bus_new(&ret->c) >= 0);
+        assert_true(sd_bus_set_fd(ret->c, ends[0], ends[0]) >= 0);
+        assert_true(sd_bus_set_server(ret->c, true, id) >= 0);
+        assert_true(sd_bus_start(ret->c) >= 0);
+        assert_true(sd_bus_add_filter(ret->c, NULL, on_question, ret) >= 0);
+        assert_true(sd_bus_attach_event(ret->c, f->event, 0) >= 0);
+        turn(f, 30);
+        assert_true(sd_bus_is_ready(ret->face->connection) > 0);
+}
+
+static void fake_bus_free(FakeBus *b) {
+        while (b->n_questions > 0)
+                sd_bus_message_unref(b->questions[--b->n_questions]);
+        sd_bus_close_unref(b->c);
+}
+
+/* Some client of the bus calls; *reply is set when the answer is there. */
+static void call_from(FakeBus *b, const char *sender, const char *path, const char *interface, const char *member,
+                      uint64_t argument, sd_bus_message **reply) {
+        sd_bus_message *m = method(b->c, path, interface, member);
+        assert_true(sd_bus_message_set_sender(m, sender) >= 0);
+        assert_true(sd_bus_message_set_destination(m, BUS_NAME) >= 0);
+        if (string_equal(member, "Wait"))
+                assert_true(sd_bus_message_append(m, "t", argument) >= 0);
+        if (string_equal(member, "Get"))
+                assert_true(sd_bus_message_append(m, "ss", MANAGER_INTERFACE, "CallerUid") >= 0);
+        *reply = NULL;
+        assert_true(sd_bus_call_async(b->c, NULL, m, on_reply, reply, UINT64_MAX) >= 0);
+        sd_bus_message_unref(m);
+}
+
+static void ask_uid(FakeBus *b, const char *sender, sd_bus_message **reply) {
+        call_from(b, sender, ROOT_PATH, "org.freedesktop.DBus.Properties", "Get", 0, reply);
+}
+
+static void assert_asked(const FakeBus *b, size_t index, const char *member, const char *argument) {
+        const char *text;
+        assert_true(index < b->n_questions);
+        assert_true(sd_bus_message_is_method_call(b->questions[index], NULL, member));
+        assert_true(sd_bus_message_read(b->questions[index], "s", &text) >= 0);
+        assert_non_null(strstr(text, argument));
+}
+
+static void assert_uid(sd_bus_message *reply, uint32_t expected) {
+        uint32_t uid;
+        assert_non_null(reply);
+        if (sd_bus_message_is_method_error(reply, NULL))
+                fail_msg("%s", sd_bus_message_get_error(reply)->message);
+        assert_true(sd_bus_message_read(reply, "v", "u", &uid) >= 0);
+        assert_int_equal(uid, expected);
+        sd_bus_message_unref(reply);
+}
+
+/* The loop turns while the bus is asked, and calls keep their order. */
+static void test_senders_are_asked_for_once(void **state) {
+        Fixture *f = *state;
+        sd_bus_message *replies[4];
+        FakeBus b;
+        fake_bus_new(f, &b);
+
+        ask_uid(&b, ":1.7", &replies[0]);
+        ask_uid(&b, ":1.8", &replies[1]);
+        ask_uid(&b, ":1.7", &replies[2]);
+        turn(f, 40);
+        assert_int_equal(b.n_questions, 2);
+        assert_asked(&b, 0, "GetConnectionUnixUser", ":1.7");
+        assert_asked(&b, 1, "GetConnectionUnixUser", ":1.8");
+        assert_true(!replies[0] && !replies[1] && !replies[2]);
+
+        assert_true(sd_bus_reply_method_return(b.questions[1], "u", 1008u) >= 0);
+        turn(f, 20);
+        assert_true(!replies[0] && !replies[2]);
+        assert_uid(replies[1], 1008);
+        assert_true(sd_bus_reply_method_return(b.questions[0], "u", 1007u) >= 0);
+        turn(f, 20);
+        assert_non_null(replies[0]);
+        assert_non_null(replies[2]);
+        assert_uid(replies[0], 1007);
+        assert_uid(replies[2], 1007);
+
+        ask_uid(&b, ":1.7", &replies[3]); /* who is known by now */
+        turn(f, 20);
+        assert_uid(replies[3], 1007);
+        assert_int_equal(b.n_questions, 2);
+        fake_bus_free(&b);
+}
+
+/* Calls that come between the answer and the held ones do not overtake them. */
+static void test_held_calls_keep_their_order(void **state) {
+        Fixture *f = *state;
+        sd_bus_message *replies[20];
+        FakeBus b;
+        fake_bus_new(f, &b);
+
+        for (size_t i = 0; i < 10; i++)
+                ask_uid(&b, ":1.7", &replies[i]);
+        turn(f, 60);
+        assert_int_equal(b.n_questions, 1);
+        assert_true(sd_bus_reply_method_return(b.questions[0], "u", 1007u) >= 0);
+        for (size_t i = 10; i < ARRAY_LEN(replies); i++)
+                ask_uid(&b, ":1.7", &replies[i]);
+        for (size_t turns = 0; turns < 400; turns++) {
+                turn(f, 1);
+                for (size_t i = 1; i < ARRAY_LEN(replies); i++)
+                        assert_true(replies[i - 1] || !replies[i]);
+        }
+        for (size_t i = 0; i < ARRAY_LEN(replies); i++)
+                assert_uid(replies[i], 1007);
+        fake_bus_free(&b);
+}
+
+static void test_unknown_senders_are_refused(void **state) {
+        Fixture *f = *state;
+        sd_bus_message *replies[3];
+        FakeBus b;
+        fake_bus_new(f, &b);
+
+        ask_uid(&b, ":1.7", &replies[0]);
+        call_from(&b, ":1.7", ROOT_PATH, MANAGER_INTERFACE, "GetUsage", 0, &replies[1]);
+        turn(f, 20);
+        assert_true(sd_bus_reply_method_errorf(b.questions[0], SD_BUS_ERROR_NAME_HAS_NO_OWNER, "it has gone") >= 0);
+        turn(f, 20);
+        assert_non_null(replies[0]);
+        assert_refused(replies[0], BUS_NAME ".Error.AccessDenied", "it has gone");
+        assert_non_null(replies[1]);
+        assert_refused(replies[1], BUS_NAME ".Error.AccessDenied", "it has gone");
+        assert_int_equal(b.face->n_senders, 0);
+
+        /* Not remembered as anybody: the next call is asked for anew. */
+        ask_uid(&b, ":1.7", &replies[2]);
+        turn(f, 20);
+        assert_int_equal(b.n_questions, 2);
+        assert_true(sd_bus_reply_method_return(b.questions[1], "u", UINT32_MAX) >= 0);
+        turn(f, 20);
+        assert_non_null(replies[2]);
+        assert_refused(replies[2], BUS_NAME ".Error.AccessDenied", "makes no sense");
+        fake_bus_free(&b);
+}
+
+static void test_memory_of_senders_is_bounded(void **state) {
+        Fixture *f = *state;
+        sd_bus_message *replies[66], *reply;
+        char name[16];
+        FakeBus b;
+        fake_bus_new(f, &b);
+
+        for (size_t i = 0; i < ARRAY_LEN(replies); i++)
+                ask_uid(&b, ":1.7", &replies[i]);
+        turn(f, 200);
+        assert_null(replies[63]);
+        assert_non_null(replies[64]);
+        assert_refused(replies[64], BUS_NAME ".Error.QuotaExceeded", "Too many calls");
+        assert_non_null(replies[65]);
+        sd_bus_message_unref(replies[65]);
+        assert_true(sd_bus_reply_method_return(b.questions[0], "u", 1007u) >= 0);
+        turn(f, 200);
+        for (size_t i = 0; i < 64; i++)
+                assert_uid(replies[i], 1007);
+
+        for (unsigned i = 0; i < 300; i++) {
+                snprintf(name, sizeof name, ":1.%u", 100 + i);
+                ask_uid(&b, name, &reply);
+                while (b.n_questions < 2)
+                        turn(f, 1);
+                assert_true(sd_bus_reply_method_return(b.questions[1], "u", 2000u + i) >= 0);
+                sd_bus_message_unref(b.questions[--b.n_questions]);
+                while (!reply)
+                        turn(f, 1);
+                assert_uid(reply, 2000 + i);
+        }
+        assert_true(b.face->n_senders <= 256);
+        ask_uid(&b, ":1.399", &reply); /* the last one is remembered */
+        turn(f, 20);
+        assert_uid(reply, 2299);
+        fake_bus_free(&b);
+}
+
+/* All who wait share one match, and none is waited for once it has gone. */
+static void test_waits_end_with_their_clients(void **state) {
+        Fixture *f = *state;
+        sd_bus_message *replies[3];
+        FakeBus b;
+        fake_bus_new(f, &b);
+        Domain *d = make_domain(&f->engine.registry, "debmarshal-0", 1007, "debmarshal-0", NULL);
+        registry_add_domain(&f->engine.registry, d);
+        registry_set_domain_state(&f->engine.registry, d, DOMAIN_RUNNING);
+
+        for (size_t i = 0; i < ARRAY_LEN(replies); i++)
+                call_from(&b, i < 2 ? ":1.7" : ":1.8", DOMAIN_PREFIX "/debmarshal_2d0", DOMAIN_INTERFACE, "Wait", 0,
+                          &replies[i]);
+        turn(f, 30);
+        assert_int_equal(b.n_questions, 2);
+        for (size_t i = 0; i < 2; i++)
+                assert_true(sd_bus_reply_method_return(b.questions[i], "u", 1007u) >= 0);
+        turn(f, 60);
+        assert_int_equal(b.n_questions, 6);
+        assert_asked(&b, 2, "AddMatch", "member='NameOwnerChanged',arg2=''");
+        for (size_t i = 3; i < 6; i++)
+                assert_asked(&b, i, "NameHasOwner", i < 5 ? ":1.7" : ":1.8");
+        assert_true(sd_bus_reply_method_errorf(b.questions[2], SD_BUS_ERROR_LIMITS_EXCEEDED, "no") >= 0);
+        assert_true(sd_bus_reply_method_return(b.questions[3], "b", 1) >= 0);
+        assert_true(sd_bus_reply_method_return(b.questions[5], "b", 0) >= 0); /* it has gone already */
+        turn(f, 30);
+        assert_int_equal(b.face->n_waits, 2);
+        assert_true(face_is_ready(b.face));
+
+        sd_bus_message *m = NULL;
+        assert_true(sd_bus_message_new_signal(b.c, &m, "/org/freedesktop/DBus", "org.freedesktop.DBus",
+                                              "NameOwnerChanged") >= 0);
+        assert_true(sd_bus_message_append(m, "sss", ":1.7", ":1.7", "") >= 0);
+        assert_true(sd_bus_message_set_sender(m, "org.freedesktop.DBus") >= 0);
+        assert_true(sd_bus_send(b.c, m, NULL) >= 0);
+        sd_bus_message_unref(m);
+        turn(f, 30);
+        assert_int_equal(b.face->n_waits, 0);
+        assert_null(b.face->gone_match);
+        assert_int_equal(b.n_removed, 1);
+        assert_true(TAILQ_EMPTY(&f->bus->requests));
+        assert_true(!replies[0] && !replies[1] && !replies[2]);
+        fake_bus_free(&b);
+}
+
 static void test_text_is_made_utf8(void **state UNUSED) {
         static const struct {
                 const char *in, *out;
@@ -431,6 +695,11 @@ int main(void) {
                 TEST(test_peer_that_does_not_read_is_dropped),
                 TEST(test_huge_message_is_cut_off_at_its_header),
                 TEST(test_clients_that_expect_a_message_bus),
+                TEST(test_senders_are_asked_for_once),
+                TEST(test_held_calls_keep_their_order),
+                TEST(test_unknown_senders_are_refused),
+                TEST(test_memory_of_senders_is_bounded),
+                TEST(test_waits_end_with_their_clients),
                 TEST(test_text_is_made_utf8),
                 TEST(test_variants_are_read),
         };

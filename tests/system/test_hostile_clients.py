@@ -455,6 +455,23 @@ def test_waits_end_with_their_domain(connect, alice, create):
             serials.discard(received.fields[REPLY_SERIAL])
 
 
+def test_waits_of_many_clients_of_the_bus(broker, connect, alice, create):
+    """More than the bus grants matches to one connection, which is the daemon's."""
+    name = create()
+    clients = [connect(peer=False) for _ in range(8)]
+    waiting = [(c, {c.call(domain_path(name), DOMAIN, "Wait", "t", 0) for _ in range(100)}) for c in clients]
+    assert all(works(c) for c in clients)
+    waiting[0][0].close()
+    alice.destroy_domain(name)
+    for client, serials in waiting[1:]:
+        while serials:
+            received = client.receive(5)
+            if received.kind != SIGNAL:
+                assert received.error is None
+                serials.discard(received.fields[REPLY_SERIAL])
+    assert "system bus" not in broker.log_since_test()
+
+
 # ---- Those who do not read ----
 
 
