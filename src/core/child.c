@@ -117,6 +117,17 @@ int child_close_others(const ChildFds *lists, size_t n_lists) {
         return close_range((unsigned)first, ~0U, 0) < 0 ? -errno : 0;
 }
 
+int child_fill_stdio(void) {
+        int fd;
+        do
+                fd = open("/dev/null", O_RDWR); /* not O_CLOEXEC: it may stay as 0, 1 or 2 */
+        while (fd >= 0 && fd <= 2);
+        if (fd < 0)
+                return -errno;
+        close(fd);
+        return 0;
+}
+
 static int set_ids(uid_t uid, gid_t gid, const gid_t *groups, size_t n_groups) {
         if (syscall(SYS_setgroups, n_groups, groups) < 0 || syscall(SYS_setresgid, gid, gid, gid) < 0 ||
             syscall(SYS_setresuid, uid, uid, uid) < 0)
@@ -152,13 +163,7 @@ int child_become(uid_t uid, gid_t gid, const gid_t *groups, size_t n_groups) {
         return set_capabilities(0);
 }
 
-typedef struct UserGroups {
-        gid_t gid;
-        gid_t *groups;
-        size_t count;
-} UserGroups;
-
-static int list_groups(const char *name, UserGroups *u) {
+static int list_groups(const char *name, ChildGroups *u) {
         int n = 32;
         for (int tries = 0; tries < 4; tries++) {
                 gid_t *groups = reallocarray(u->groups, (size_t)n, sizeof *groups);
@@ -173,7 +178,7 @@ static int list_groups(const char *name, UserGroups *u) {
         return -EAGAIN;
 }
 
-static int look_up_user(uid_t uid, UserGroups *u) {
+static int look_up_user(uid_t uid, ChildGroups *u) {
         AUTO(user_clear) User user = { 0 };
         int r = user_find(uid, &user);
 
@@ -183,9 +188,19 @@ static int look_up_user(uid_t uid, UserGroups *u) {
         return list_groups(user.name, u);
 }
 
+int child_find_groups(uid_t uid, ChildGroups *ret) {
+        *ret = (ChildGroups){ .gid = NOBODY_GID };
+        int r = look_up_user(uid, ret);
+        if (r < 0) {
+                free(ret->groups);
+                ret->groups = NULL;
+        }
+        return r;
+}
+
 int child_become_user(uid_t uid) {
-        UserGroups u = { .gid = NOBODY_GID };
-        int r = look_up_user(uid, &u);
+        ChildGroups u;
+        int r = child_find_groups(uid, &u);
         if (r == 0)
                 r = child_become(uid, u.gid, u.groups, u.count);
         free(u.groups);

@@ -24,6 +24,9 @@ typedef struct ChildFds {
  * its siblings (above all the writing end of the pipe that a held sibling waits on), so nothing may block before. */
 int child_close_others(const ChildFds *lists, size_t n_lists);
 
+/* Make 0, 1 and 2 open, on /dev/null where they are not, so that no other file gets their numbers. */
+int child_fill_stdio(void);
+
 /* The effective ids that the daemon had outside of a new user namespace, in which getuid() knows nothing yet. */
 uid_t child_outside_uid(void);
 gid_t child_outside_gid(void);
@@ -35,6 +38,13 @@ int child_become(uid_t uid, gid_t gid, const gid_t *groups, size_t n_groups);
 /* The same with the user's own group and supplementary groups from the user database; without an entry there: group
  * 65534 and no others. */
 int child_become_user(uid_t uid);
+/* These groups alone, for one that will become the user where there is no user database any more. */
+typedef struct ChildGroups {
+        gid_t gid;
+        gid_t *groups; /* the caller's */
+        size_t count;
+} ChildGroups;
+int child_find_groups(uid_t uid, ChildGroups *ret);
 /* In a new user namespace: ids 0 inside = these outside. */
 int child_map_root(uid_t outside_uid, gid_t outside_gid);
 /* The same with other ids inside. */

@@ -101,6 +101,15 @@ const char *object_name_format(unsigned number, char buffer[OBJECT_NAME_MAX]) {
         return buffer;
 }
 
+int boot_loader_name_check(const char *name) {
+        static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+        size_t length = strlen(name);
+
+        if (length == 0 || length >= BOOT_LOADER_NAME_MAX || name[0] == '.' || name[0] == '-')
+                return -EINVAL;
+        return strspn(name, allowed) == length ? 0 : -EINVAL;
+}
+
 static int compare_numbers(const void *a, const void *b) {
         const unsigned *x = a, *y = b;
 

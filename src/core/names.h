@@ -9,6 +9,7 @@
 #define HOST_NAME_MAX_LENGTH 63
 #define OBJECT_NAME_MAX      32
 #define OBJECT_NAME_PREFIX   "debmarshal-"
+#define BOOT_LOADER_NAME_MAX 32 /* with the NUL */
 
 /* One label: letters, digits and hyphens, 1 to 63, no hyphen first; nothing after it, a newline least of all.
  * "localhost" and names made of digits alone are refused too: resolvers treat them as something else. Sets
@@ -22,6 +23,9 @@ int host_names_check(char *const *names, Error *e);
 int object_name_parse(const char *name, unsigned *ret_number);
 /* Returns buffer. */
 const char *object_name_format(unsigned number, char buffer[OBJECT_NAME_MAX]);
+
+/* A boot loader's: letters, digits, '-', '_' and '.', not beginning with a '.' or '-'. -EINVAL. */
+int boot_loader_name_check(const char *name);
 
 /* The smallest number that is in none of used[] (any order, sorted in place). */
 unsigned smallest_free(unsigned *used, size_t count);

@@ -95,11 +95,22 @@ static void test_smallest_free(void **state) {
         assert_int_equal(smallest_free(late, ARRAY_LEN(late)), 0);
 }
 
+static void test_boot_loader_names(void **state) {
+        (void)state;
+
+        assert_int_equal(boot_loader_name_check("pygrub"), 0);
+        assert_int_equal(boot_loader_name_check("a.b-c_D1"), 0);
+        assert_int_equal(boot_loader_name_check("1234567890123456789012345678901"), 0);
+        static const char *const bad[] = { "", ".x", "-x", "a/b", "a b", "a\n", "12345678901234567890123456789012" };
+        for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+                assert_int_equal(boot_loader_name_check(bad[i]), -EINVAL);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_host_names),    cmocka_unit_test(test_host_lists),
-                cmocka_unit_test(test_host_count),    cmocka_unit_test(test_object_names),
-                cmocka_unit_test(test_smallest_free),
+                cmocka_unit_test(test_host_names),        cmocka_unit_test(test_host_lists),
+                cmocka_unit_test(test_host_count),        cmocka_unit_test(test_object_names),
+                cmocka_unit_test(test_boot_loader_names), cmocka_unit_test(test_smallest_free),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -490,6 +491,45 @@ static void test_map_root(void **state) {
         assert_int_equal(step_result(b->event, run_map_root, NULL), 0);
 }
 
+/* In namespaces of its own; and whether it knows that the daemon lives. */
+static int run_in_namespaces(void *input UNUSED, WorkerReply *reply, Error *e UNUSED) {
+        return say(reply, getpid() == 1 && !worker_is_orphan() ? 0 : -1);
+}
+
+static void test_namespaces(void **state) {
+        Baseline *b = *state;
+        Worker w;
+        Outcome o;
+        setup(&w, &o, run_in_namespaces);
+        w.clone_flags = CLONE_NEWPID | (geteuid() == 0 ? 0 : CLONE_NEWUSER);
+        run_to_end(b->event, &w, &o);
+        assert_int_equal(said(&o), 0);
+}
+
+/* Its answer tells what it saw, by a status, once the other end of its socket has gone. */
+static int run_orphan(void *input UNUSED, WorkerReply *reply UNUSED, Error *e UNUSED) {
+        while (!worker_is_orphan())
+                usleep(1000);
+        _exit(33);
+}
+
+static void test_orphan(void **state) {
+        Baseline *b = *state;
+        AUTO(error_clear) Error e = ERROR_INIT;
+        Worker w;
+        Outcome o;
+        setup(&w, &o, run_orphan);
+        assert_int_equal(worker_start(&w, b->event, &e), 0);
+        int pidfd = fcntl(w.pidfd, F_DUPFD_CLOEXEC, 3);
+        assert_int_equal(shutdown(w.socket, SHUT_RDWR), 0);
+
+        siginfo_t info = { 0 };
+        assert_int_equal(waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOWAIT), 0);
+        assert_int_equal(info.si_status, 33);
+        worker_stop(&w);
+        close(pidfd);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, baseline_setup, baseline_teardown)
         const struct CMUnitTest tests[] = {
@@ -508,6 +548,8 @@ int main(void) {
                 TEST(test_become_user),
                 TEST(test_drop_capabilities),
                 TEST(test_map_root),
+                TEST(test_namespaces),
+                TEST(test_orphan),
         };
         const struct CMUnitTest plain[] = { TEST(test_become_without_privilege) };
         int r = cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,7 @@
 #include "core/worker.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,14 @@ void worker_init(Worker *w) {
 
 /* ---- in the child ---- */
 
+static int answer_socket; /* the daemon has the other end */
+
+bool worker_is_orphan(void) {
+        struct pollfd p = { .fd = answer_socket, .events = 0 };
+
+        return poll(&p, 1, 0) != 0; /* nothing was asked for: a hang-up, or a failure */
+}
+
 static int send_reply(int socket, const WorkerReply *reply, const Error *e) {
         Packet *p = calloc(1, sizeof *p);
         if (!p)
@@ -57,10 +66,11 @@ static int run_in_child(const Worker *w, WorkerReply *reply, int socket, Error *
 
         int r = child_close_others(kept, 3);
         if (r == 0)
-                r = fd_fill_stdio();
+                r = child_fill_stdio();
         if (r < 0)
                 return error_set_errno(e, r, "cannot arrange descriptors");
 
+        answer_socket = socket;
         r = w->run(w->input, reply, e);
         if (r >= 0 && reply->length > WORKER_REPLY_MAX)
                 r = -EMSGSIZE;
@@ -190,7 +200,7 @@ int worker_start(Worker *w, sd_event *event, Error *e) {
 
         w->event = sd_event_ref(event);
         w->socket = pair[0];
-        pid_t pid = child_fork(0, (uid_t)-1, (gid_t)-1, &w->pidfd);
+        pid_t pid = child_fork(w->clone_flags, (uid_t)-1, (gid_t)-1, &w->pidfd);
         if (pid == 0)
                 worker_child(w, theirs);
 

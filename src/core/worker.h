@@ -7,6 +7,7 @@
  * for one: it is killed, and reaped whenever it goes (process_abandon()). */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -34,6 +35,7 @@ struct Worker {
         void *input;     /* the child's copy of the daemon's memory holds what it points to */
         const int *keep; /* descriptors that run() needs; all others but stdio are closed */
         size_t n_keep;
+        uint64_t clone_flags;   /* CLONE_NEW*: run() begins in these new namespaces; 0: in the daemon's */
         uint64_t deadline_usec; /* relative */
         /* Once, from the loop, never from inside worker_start(). e NULL: reply is the callee's to read and its
          * descriptors to take (the rest is closed after). e set: what run() said, or that it died or exceeded its
@@ -46,6 +48,10 @@ struct Worker {
         sd_event *event;
         sd_event_source *source, *deadline_source;
 };
+
+/* In the child: has the daemon died? For one in a new PID namespace, where child_die_with_parent() cannot tell that it
+ * came too late. */
+bool worker_is_orphan(void);
 
 void worker_init(Worker *w); /* Undefined -> Idle */
 /* Idle -> Active. On failure stays Idle, e is set and no callback comes. */

@@ -7,10 +7,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "base/string-util.h"
-
-#define LINES_SHOWN 6
-#define LINE_SHOWN  400 /* bytes */
+#include "base/last-lines.h"
 
 /* Without memory the words are lost. */
 static void keep(Words *w, const char *data, size_t length) {
@@ -61,34 +58,7 @@ void words_drain(Words *w) {
 }
 
 char *words_last_lines(const Words *w) {
-        AUTO(string_list_free) StringList lines = NULL;
-        const char *starts[LINES_SHOWN] = { NULL };
-        size_t lengths[LINES_SHOWN] = { 0 }, n = 0;
-        const char *end = w->text + w->length;
-
-        if (!w->text)
-                return NULL;
-        while (end > w->text && n < LINES_SHOWN) {
-                const char *newline = memrchr(w->text, '\n', (size_t)(end - w->text));
-                const char *start = newline ? newline + 1 : w->text;
-
-                if (end > start) {
-                        starts[n] = start;
-                        lengths[n++] = (size_t)(end - start);
-                }
-                end = newline ? newline : w->text;
-        }
-        while (n-- > 0) {
-                char line[LINE_SHOWN + 1];
-                size_t length = lengths[n] < LINE_SHOWN ? lengths[n] : LINE_SHOWN;
-
-                memcpy(line, starts[n], length);
-                line[length] = '\0';
-                AUTO(string_drop) char *shown = string_escape(line, LINE_SHOWN);
-                if (!shown || string_list_append(&lines, shown) < 0)
-                        return NULL;
-        }
-        return lines ? string_list_join(lines, "; ") : NULL;
+        return last_lines(w->text, w->length);
 }
 
 void words_done(Words *w) {

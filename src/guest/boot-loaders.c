@@ -16,15 +16,6 @@ static const char *const pygrub_places[] = {
         "/usr/local/lib/xen/bin/pygrub",  "/usr/bin/pygrub",
 };
 
-int boot_loader_name_check(const char *name) {
-        static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
-        size_t length = strlen(name);
-
-        if (length == 0 || length >= BOOT_LOADER_NAME_MAX || name[0] == '.' || name[0] == '-')
-                return -EINVAL;
-        return strspn(name, allowed) == length ? 0 : -EINVAL;
-}
-
 static size_t find_configured(const BootLoaders *b, const char *name) {
         size_t i = 0;
 

@@ -6,9 +6,9 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "core/names.h"
 
 #define BOOT_LOADERS_MAX     16
-#define BOOT_LOADER_NAME_MAX 32 /* with the NUL */
 #define BOOT_LOADER_PATH_MAX 256
 
 typedef struct BootLoaders {
@@ -18,9 +18,6 @@ typedef struct BootLoaders {
         } items[BOOT_LOADERS_MAX];
         size_t count;
 } BootLoaders;
-
-/* Letters, digits, '-', '_' and '.', not beginning with a '.' or '-'. -EINVAL. */
-int boot_loader_name_check(const char *name);
 
 /* Add or replace. -EINVAL: a bad name, or no absolute path that fits; -ENOSPC: BOOT_LOADERS_MAX are there. */
 int boot_loaders_add(BootLoaders *b, const char *name, const char *path);

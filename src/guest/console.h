@@ -30,13 +30,13 @@ Console *console_free(Console *c);
  * A source that ends by itself (end-of-file, a pty without a slave) is closed; the console and its clients stay. */
 int console_set_source(Console *c, int read_fd, int write_fd);
 
-/* A second line of the same guest: a guest of Xen's may speak on its emulated serial port as well as on Xen's console.
- * What comes from either is one stream; input goes to the one that spoke last, to the first before any has. Otherwise
- * as console_set_source(). */
-int console_set_second_source(Console *c, int read_fd, int write_fd);
-
 /* Print something of ours among the guest's output ("debmarshal: boot loader started"). */
 void console_note(Console *c, const char *text);
+
+/* A position in what has been printed so far, and what was printed since: at most the last max bytes of it, and of
+ * those what the ring still has. The caller's; NULL without memory. */
+uint64_t console_position(const Console *c);
+char *console_text_since(const Console *c, uint64_t position, size_t max, size_t *ret_length);
 
 /* A new client: a stream socket that first gives the ring's content. ended() once, when the client has closed it or was
  * cut off, or the console goes; it must not free the console. ERROR_QUOTA_EXCEEDED past CONSOLE_CLIENTS_MAX. */

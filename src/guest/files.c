@@ -232,6 +232,7 @@ void guest_files_clear(GuestFiles *f) {
                         fd_drop(&f->disks[i].layers[j].fd);
         fd_drop(&f->kernel_fd);
         fd_drop(&f->initrd_fd);
+        string_drop(&f->cmdline);
         guest_files_init(f);
 }
 

@@ -28,6 +28,7 @@ typedef struct GuestFiles {
         size_t n_disks;
         int kernel_fd, initrd_fd; /* -1: none */
         uint64_t kernel_size, initrd_size;
+        char *cmdline; /* the kernel's, as a boot loader has chosen it; NULL: the spec's own */
 } GuestFiles;
 void guest_files_init(GuestFiles *f);
 void guest_files_clear(GuestFiles *f); /* closes all */

@@ -8,7 +8,6 @@
  *   pivot      the tmpfs becomes the root, read-only; the old tree is detached, and with it every host mount
  *   limits     host name, resource limits, umask
  *   identity   bounding set, ids, capabilities, no_new_privs; must not come earlier: all of the above needs them
- *   filter     of system calls, where the program brings none of its own
  *
  * The daemon may live in a chroot that is no mount point, as build hosts make them, from which pivot_root() cannot
  * start. So the child joins its own mount namespace, which puts it at the real root; takes a descriptor of it; and goes
@@ -43,7 +42,6 @@
 
 #include "base/fd.h"
 #include "base/string-util.h"
-#include "guest/filter.h"
 
 #define JAIL_FILES_MAX 1024
 #define NOBODY         65534
@@ -68,6 +66,10 @@ void jail_add_fd(Jail *j, int fd, const char *target) {
         add(j, (JailBind){ .fd = fd, .target = target });
 }
 
+void jail_add_disk(Jail *j, int fd, const char *target) {
+        add(j, (JailBind){ .fd = fd, .target = target, .never_copied = true });
+}
+
 void jail_add_device(Jail *j, const char *path) {
         add(j, (JailBind){ .source = path, .fd = -1, .target = path, .optional = true, .device = true });
 }
@@ -77,27 +79,29 @@ void jail_add_root_device(Jail *j, const char *path) {
             (JailBind){ .source = path, .fd = -1, .target = path, .optional = true, .device = true, .as_it_is = true });
 }
 
-void jail_add_system(Jail *j, const char *program) {
-        /* What the dynamic linker looks at, then what QEMU loads: its own data and what that links to. */
-        static const char *const places[] = {
-                "/usr/lib",
-                "/usr/lib64",
-                "/lib",
-                "/lib64",
-                "/etc/ld.so.cache",
-                "/usr/share/qemu",
-                "/usr/share/seabios",
-                "/usr/share/vgabios",
-                "/usr/share/openbios",
-                "/usr/share/slof",
-        };
+static void add_places(Jail *j, const char *const *places, size_t count) {
+        for (size_t i = 0; i < count; i++)
+                jail_add_bind(j, places[i], places[i], true);
+}
+
+void jail_add_program(Jail *j, const char *program) {
+        /* What the dynamic linker looks at. */
+        static const char *const places[] = { "/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache" };
         static const char *const devices[] = { "/dev/null", "/dev/zero", "/dev/random", "/dev/urandom" };
 
         jail_add_bind(j, program, program, false);
-        for (size_t i = 0; i < ARRAY_LEN(places); i++)
-                jail_add_bind(j, places[i], places[i], true);
+        add_places(j, places, ARRAY_LEN(places));
         for (size_t i = 0; i < ARRAY_LEN(devices); i++)
                 jail_add_device(j, devices[i]);
+}
+
+void jail_add_system(Jail *j, const char *program) {
+        /* QEMU's own data and what that links to. */
+        static const char *const places[] = { "/usr/share/qemu", "/usr/share/seabios", "/usr/share/vgabios",
+                                              "/usr/share/openbios", "/usr/share/slof" };
+
+        jail_add_program(j, program);
+        add_places(j, places, ARRAY_LEN(places));
 }
 
 uint64_t jail_clone_flags(const Jail *j) {
@@ -284,6 +288,15 @@ static int make_device(const Site *s, const JailBind *b) {
         return tree < 0 ? -errno : place(s, tree, MOUNT_ATTR_NOEXEC, b->target);
 }
 
+/* A block device as a node of the jail's own, that its uid may read whoever may use the host's. */
+static int make_disk(const Site *s, const JailBind *b, dev_t device) {
+        if (mknodat(s->root, b->target + 1, S_IFBLK | 0400, device) < 0 ||
+            fchownat(s->root, b->target + 1, s->jail->uid, s->jail->gid, AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        AUTO(fd_drop) int tree = open_tree(s->root, b->target + 1, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        return tree < 0 ? -errno : place(s, tree, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC, b->target);
+}
+
 static int copy_file(Site *s, const JailBind *b) {
         AUTO(fd_drop) int to = openat(s->root, b->target + 1, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
         if (to < 0)
@@ -339,13 +352,17 @@ static int bind_fd(Site *s, const JailBind *b) {
         if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
                 return -EINVAL;
 
+        if (b->never_copied && S_ISBLK(st.st_mode) && s->jail->privileged)
+                return make_disk(s, b, st.st_rdev);
         AUTO(fd_drop) int found = -1;
-        if (!readable_inside(s->jail, b->fd, &st) || find_again(b->fd, &st, &found) < 0)
-                return copy_file(s, b);
+        int r = b->never_copied || readable_inside(s->jail, b->fd, &st) ? find_again(b->fd, &st, &found) : -EACCES;
+        if (r < 0)
+                return b->never_copied ? r : copy_file(s, b);
         AUTO(fd_drop) int tree = open_tree(found, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
         if (tree < 0)
-                return copy_file(s, b);
-        return place(s, tree, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, b->target);
+                return b->never_copied ? -errno : copy_file(s, b);
+        uint64_t devices = b->never_copied && S_ISBLK(st.st_mode) ? 0 : MOUNT_ATTR_NODEV;
+        return place(s, tree, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC | devices, b->target);
 }
 
 static int fill(Site *s) {
@@ -359,6 +376,25 @@ static int fill(Site *s) {
                         return r;
         }
         return 0;
+}
+
+static int make_scratch(const Site *s) {
+        const Jail *j = s->jail;
+        if (!j->scratch)
+                return 0;
+
+        doing("make %s", j->scratch);
+        AUTO(fd_drop) int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
+        if (fs < 0)
+                return -errno;
+        int r = configure_tmpfs(fs, j->scratch_size);
+        if (r < 0)
+                return r;
+        AUTO(fd_drop) int tree = fsmount(fs, FSMOUNT_CLOEXEC, 0);
+        if (tree < 0 || (j->privileged && fchownat(tree, "", j->uid, j->gid, AT_EMPTY_PATH) < 0))
+                return -errno;
+        r = make_parents(s, j->scratch);
+        return r < 0 ? r : place(s, tree, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, j->scratch);
 }
 
 static int pivot(Site *s) {
@@ -413,7 +449,7 @@ static int drop_privilege(const Jail *j) {
 
         int r = child_drop_bounding();
         if (r == 0)
-                r = child_become(j->uid, j->gid, NULL, 0);
+                r = child_become(j->uid, j->gid, j->groups, j->n_groups);
         return r < 0 ? r : child_drop_capabilities();
 }
 
@@ -435,14 +471,12 @@ int jail_prepare(void *jail, const char **ret_step) {
         if (r == 0)
                 r = fill(&s);
         if (r == 0)
+                r = make_scratch(&s);
+        if (r == 0)
                 r = pivot(&s);
         if (r == 0)
                 r = set_limits(j);
         if (r == 0)
                 r = drop_privilege(j);
-        if (r == 0 && j->filtered) {
-                doing("filter system calls");
-                r = filter_system_calls();
-        }
         return r;
 }

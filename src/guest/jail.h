@@ -20,6 +20,7 @@ typedef struct JailBind {
         bool optional;      /* skip when source does not exist */
         bool device;        /* a device node that may be used */
         bool as_it_is;      /* the host's own node, not one of the jail's uid */
+        bool never_copied;  /* fd is bound, or it fails */
 } JailBind;
 
 typedef struct Jail {
@@ -27,11 +28,14 @@ typedef struct Jail {
                           */
         uid_t uid;
         gid_t gid;
-        bool filtered;       /* system calls: filter.h */
         bool becomes_itself; /* privileged: begins as root without any capability but those to become uid and gid, which
                                 the program does once it has opened what only root may */
         JailBind binds[JAIL_BINDS_MAX];
         size_t n_binds;
+        const gid_t *groups; /* privileged: supplementary ones */
+        size_t n_groups;
+        const char *scratch;    /* NULL: none. A directory on a tmpfs of its own, the one place to write to */
+        uint64_t scratch_size;  /* bytes that it may take */
         uint64_t file_size_max; /* RLIMIT_FSIZE; 0: unlimited */
         uint64_t n_files_max;   /* RLIMIT_NOFILE; 0: 1024 */
         uint64_t copy_max;      /* how many bytes may be copied in memory in all; 0: JAIL_COPY_MAX */
@@ -46,13 +50,17 @@ typedef struct Jail {
 void jail_add_bind(Jail *j, const char *source, const char *target, bool optional);
 /* A file that the caller's side has opened; readable for the jail's uid as target whatever its mode. */
 void jail_add_fd(Jail *j, int fd, const char *target);
+/* A disk: a block device, or a file that the jail's uid can read; shown as it is, read-only. */
+void jail_add_disk(Jail *j, int fd, const char *target);
 /* A character device of the host, such as /dev/kvm, at the same place; skipped where there is none. In the system scope
  * the jail may use it whoever owns the host's node, in the session scope if the user may. */
 void jail_add_device(Jail *j, const char *path);
 /* The same, but with the host's owner and mode. */
 void jail_add_root_device(Jail *j, const char *path);
-/* The program and what the dynamic linker and QEMU's data need: /usr/lib, /lib, /lib64, /usr/share/{qemu,seabios,...}
- * as they exist here. */
+/* The program and what the dynamic linker and libraries need: /usr/lib, /lib, /lib64 as they exist here, /dev/null and
+ * its like. */
+void jail_add_program(Jail *j, const char *program);
+/* The same with QEMU's data, /usr/share/{qemu,seabios,...}. */
 void jail_add_system(Jail *j, const char *program);
 
 /* Set clone_flags, prepare, prepare_data and keep of s, which uses *j until it is done. */

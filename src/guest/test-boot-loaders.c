@@ -6,17 +6,6 @@
 #include "base/string-util.h"
 #include "base/test-support.h"
 
-static void test_names(void **state) {
-        (void)state;
-
-        assert_int_equal(boot_loader_name_check("pygrub"), 0);
-        assert_int_equal(boot_loader_name_check("a.b-c_D1"), 0);
-        assert_int_equal(boot_loader_name_check("1234567890123456789012345678901"), 0);
-        static const char *const bad[] = { "", ".x", "-x", "a/b", "a b", "a\n", "12345678901234567890123456789012" };
-        for (size_t i = 0; i < ARRAY_LEN(bad); i++)
-                assert_int_equal(boot_loader_name_check(bad[i]), -EINVAL);
-}
-
 static void test_add(void **state) {
         (void)state;
         BootLoaders b = { 0 };
@@ -78,7 +67,6 @@ static void test_pygrub(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_names),
                 cmocka_unit_test(test_add),
                 cmocka_unit_test(test_find),
                 cmocka_unit_test(test_pygrub),

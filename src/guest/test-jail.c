@@ -188,35 +188,6 @@ static void test_devices_work(void **state) {
         rmdir(dir);
 }
 
-/* It may open what is root's until it has become another, and that alone: the mode says who else may, not the rights
- * that root has elsewhere. */
-static void test_becomes_another_itself(void **state) {
-        Baseline *b = *state;
-        char dir[] = "/run/test-jail-XXXXXX", node[64], script[512];
-        assert_non_null(mkdtemp(dir));
-        snprintf(node, sizeof node, "%s/null", dir);
-        assert_int_equal(mknod(node, S_IFCHR | 0600, makedev(1, 3)), 0);
-        Jail j = system_jail();
-        j.becomes_itself = true;
-        jail_add_root_device(&j, node);
-        jail_add_bind(&j, "/usr/bin/setpriv", "/usr/bin/setpriv", false);
-        snprintf(script, sizeof script,
-                 "exec 2>/dev/null; echo >%s && echo root; exec setpriv --reuid=%d --regid=%d --clear-groups "
-                 "/bin/sh -c 'echo >%s || echo another'",
-                 node, JAIL_UID, JAIL_UID, node);
-        check_shell(b->event, &j, script, "root\nanother\n");
-        unlink(node);
-        rmdir(dir);
-}
-
-static void test_filtered_makes_no_process(void **state) {
-        Baseline *b = *state;
-        Jail j = system_jail();
-        j.filtered = true;
-        check_shell(b->event, &j, "exec 2>&1; echo alone; /bin/sh -c 'echo another'; echo no",
-                    "alone\n/bin/sh: 1: Cannot fork\n");
-}
-
 /* ---- files ---- */
 
 static void test_files_by_descriptor(void **state) {
@@ -431,6 +402,55 @@ static void test_emulators_run(void **state) {
         check_emulator(b->event, &j, "/usr/bin/qemu-system-aarch64", "virt", JAIL_UID);
 }
 
+/* ---- for a boot loader ---- */
+
+static void test_scratch(void **state) {
+        Baseline *b = *state;
+        Jail j = system_jail();
+        j.scratch = "/scratch/here";
+        j.scratch_size = 64 * 1024;
+        jail_add_bind(&j, "/bin/dd", "/bin/dd", false);
+        check_shell(b->event, &j,
+                    "cd /scratch/here && echo x > y && read z < y && echo $z; ./y 2>/dev/null || echo noexec; "
+                    "dd if=/dev/zero of=big bs=1k count=1000 2>/dev/null || echo full; "
+                    "(echo > /scratch/x) 2>/dev/null || echo ro",
+                    "x\nnoexec\nfull\nro\n");
+}
+
+static void test_groups(void **state) {
+        Baseline *b = *state;
+        const gid_t groups[] = { 777, 778 };
+        Jail j = system_jail();
+        j.groups = groups;
+        j.n_groups = 2;
+        jail_add_bind(&j, "/usr/bin/id", "/bin/id", false);
+        check_shell(b->event, &j, "id -u; id -g; id -G", "54321\n54321\n54321 777 778\n");
+}
+
+/* By what the descriptor is, not by a name; with the file's own mode; never writable, never copied. */
+static void test_disks(void **state) {
+        Baseline *b = *state;
+        char path[] = "/tmp/test-jail-XXXXXX", other[] = "/tmp/test-jail-XXXXXX";
+        int fd = open(make_file(path, "disk", 0600), O_RDWR | O_CLOEXEC);
+        assert_int_equal(fchown(fd, JAIL_UID, JAIL_UID), 0);
+        Jail j = system_jail();
+        jail_add_disk(&j, fd, "/disk");
+        check_shell(b->event, &j, "read x < /disk; echo $x; (echo > /disk) 2>/dev/null || echo ro", "disk\nro\n");
+
+        assert_int_equal(fchown(fd, 0, 0), 0);
+        Jail k = system_jail();
+        jail_add_disk(&k, fd, "/disk");
+        check_shell(b->event, &k, "(read x < /disk) 2>/dev/null || echo not its own", "not its own\n");
+
+        assert_int_equal(rename(make_file(other, "other", 0644), path), 0);
+        Jail l = system_jail();
+        jail_add_disk(&l, fd, "/disk");
+        jail_add_program(&l, "/bin/sh");
+        check_failure(b->event, &l, "the inmate: bring /disk into the jail: No such file or directory");
+        close(fd);
+        unlink(path);
+}
+
 /* ---- other surroundings, each in a process of its own ---- */
 
 /* cmocka's assertions end that process with a status that is not 0. */
@@ -537,10 +557,19 @@ int main(void) {
         }
 #define TEST(name) cmocka_unit_test_setup_teardown(name, baseline_setup, baseline_teardown)
         const struct CMUnitTest tests[] = {
-                TEST(test_only_what_is_listed), TEST(test_nothing_can_be_written), TEST(test_limits_and_names),
-                TEST(test_devices_work),        TEST(test_becomes_another_itself), TEST(test_filtered_makes_no_process),
-                TEST(test_files_by_descriptor), TEST(test_copies_have_a_cap),      TEST(test_what_is_refused),
-                TEST(test_fifos_can_be_bound),  TEST(test_emulators_run),          TEST(test_session_scope),
+                TEST(test_only_what_is_listed),
+                TEST(test_nothing_can_be_written),
+                TEST(test_limits_and_names),
+                TEST(test_devices_work),
+                TEST(test_files_by_descriptor),
+                TEST(test_copies_have_a_cap),
+                TEST(test_what_is_refused),
+                TEST(test_fifos_can_be_bound),
+                TEST(test_emulators_run),
+                TEST(test_scratch),
+                TEST(test_groups),
+                TEST(test_disks),
+                TEST(test_session_scope),
                 TEST(test_daemon_in_a_chroot),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
