@@ -26,6 +26,8 @@ test=(
 	clang clang-format clang-tidy cppcheck git libclang-rt-14-dev libcmocka-dev shellcheck
 	# the Xen driver, which runs in the tests of xen only, but has to build
 	libxen-dev
+	# a boot loader: pygrub
+	xen-utils-4.17
 	# buses and their clients
 	dbus libglib2.0-bin systemd
 	python3 python3-dbus python3-gi python3-pytest

@@ -56,6 +56,23 @@ static int append_emulators(sd_bus_message *reply, Face *f) {
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
+static int append_boot_loaders(sd_bus_message *reply, Face *f) {
+        const BootLoaders *loaders = &f->bus->engine->driver_settings.boot_loaders;
+
+        int r = sd_bus_message_open_container(reply, 'a', "(ss)");
+        for (size_t i = 0; r >= 0; i++) {
+                AUTO(string_drop) char *path = NULL, *copy = NULL;
+                const char *name;
+
+                r = boot_loaders_at(loaders, i, &name, &path);
+                if (r == -ENOENT)
+                        return sd_bus_message_close_container(reply);
+                if (r > 0)
+                        r = sd_bus_message_append(reply, "(ss)", name, valid_text(path, &copy));
+        }
+        return r;
+}
+
 static int append_dnsmasq(sd_bus_message *reply, Face *f) {
         AUTO(string_drop) char *copy = NULL;
         return sd_bus_message_append(reply, "s", valid_text(f->bus->engine->net_host.dnsmasq_path, &copy));
@@ -79,8 +96,13 @@ static const struct {
         const char *name;
         int (*append)(sd_bus_message *reply, Face *f);
 } properties[] = {
-        { "Version", append_version },      { "Scope", append_scope },     { "Hypervisors", append_hypervisors },
-        { "Emulators", append_emulators },  { "Dnsmasq", append_dnsmasq }, { "Pool", append_pool },
+        { "Version", append_version },
+        { "Scope", append_scope },
+        { "Hypervisors", append_hypervisors },
+        { "Emulators", append_emulators },
+        { "BootLoaders", append_boot_loaders },
+        { "Dnsmasq", append_dnsmasq },
+        { "Pool", append_pool },
         { "CallerUid", append_caller_uid },
 };
 
@@ -308,6 +330,7 @@ const sd_bus_vtable manager_vtable[] = {
         PROPERTY("Scope", "s", SD_BUS_VTABLE_PROPERTY_CONST),
         PROPERTY("Hypervisors", "a(sbs)", 0),
         PROPERTY("Emulators", "a(ss)", 0),
+        PROPERTY("BootLoaders", "a(ss)", 0),
         PROPERTY("Dnsmasq", "s", SD_BUS_VTABLE_PROPERTY_CONST),
         PROPERTY("Pool", "s", SD_BUS_VTABLE_PROPERTY_CONST),
         PROPERTY("CallerUid", "u", 0),

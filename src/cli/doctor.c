@@ -107,6 +107,18 @@ static void check_emulators(Report *r, const json_t *manager) {
                            "no emulator is installed");
 }
 
+/* None is no warning: most guests need none. */
+static void check_boot_loaders(Report *r, const json_t *manager) {
+        const json_t *all = json_object_get(manager, "boot_loaders");
+
+        for (size_t i = 0; i < json_array_size(all); i++) {
+                const json_t *pair = json_array_get(all, i);
+                report_add(r, CHECK_OK, "boot loader", NULL, "%s: %s",
+                           string_or(json_string_value(json_array_get(pair, 0)), "?"),
+                           string_or(json_string_value(json_array_get(pair, 1)), "?"));
+        }
+}
+
 static void check_dnsmasq(Report *r, const json_t *manager) {
         const char *path = value_text(manager, "dnsmasq");
 
@@ -267,6 +279,7 @@ int verb_doctor(Cli *cli, int argc, char **argv) {
                 }
                 check_hypervisors(&report, manager);
                 check_emulators(&report, manager);
+                check_boot_loaders(&report, manager);
                 check_dnsmasq(&report, manager);
         }
         check_user_namespaces(&report, session);

@@ -24,7 +24,7 @@
 /* What was asked for, as the options left it. */
 typedef struct Request {
         const char *memory, *vcpus, *host, *mac, *hypervisor, *arch, *firmware, *type, *on_poweroff, *on_reboot;
-        const char *kernel, *initrd, *cmdline, *vnc_password_file;
+        const char *kernel, *initrd, *cmdline, *bootloader, *vnc_password_file;
         char **networks, **disks, **extra; /* owned, as the options gave them */
         bool paused;
 
@@ -257,10 +257,11 @@ static int append_extras(sd_bus_message *m, const Request *q, Error *e) {
         const struct {
                 const char *key, *value;
         } texts[] = {
-                { "kernel", q->kernel_path },  { "initrd", q->initrd_path },
-                { "cmdline", q->cmdline },     { "on_poweroff", q->on_poweroff },
-                { "on_reboot", q->on_reboot }, { "firmware", q->firmware },
-                { "type", q->type },           { "vnc_password", q->vnc_password },
+                { "kernel", q->kernel_path },        { "initrd", q->initrd_path },
+                { "cmdline", q->cmdline },           { "bootloader", q->bootloader },
+                { "on_poweroff", q->on_poweroff },   { "on_reboot", q->on_reboot },
+                { "firmware", q->firmware },         { "type", q->type },
+                { "vnc_password", q->vnc_password },
         };
         int r = sd_bus_message_open_container(m, 'a', "{sv}");
 
@@ -297,7 +298,7 @@ static int create(Cli *cli, const Request *q, char **ret_name, Error *e) {
         if (r < 0)
                 return error_is_set(e) ? r : error_set(e, ERROR_INVALID_INPUT, "paths and options must be UTF-8 text");
         progress_begin("Starting the domain");
-        r = call_send(cli, m, CALL_LONG_USEC, &reply, e);
+        r = call_send(cli, m, q->bootloader ? CALL_MENU_USEC : CALL_LONG_USEC, &reply, e);
         progress_end();
         if (r < 0)
                 return r;
@@ -333,6 +334,8 @@ int verb_domain_create(Cli *cli, int argc, char **argv) {
                 { "kernel", 'k', "FILE", "boot this kernel", .text = &q.kernel },
                 { "initrd", 'i', "FILE", "with this initial RAM disk", .text = &q.initrd },
                 { "cmdline", 'a', "TEXT", "and this command line", .text = &q.cmdline },
+                { "bootloader", 0, "NAME", "boot what it finds in the first disk, such as pygrub",
+                  .text = &q.bootloader },
                 { "hypervisor", 0, "NAME", "such as kvm or qemu; the best by default", .text = &q.hypervisor },
                 { "arch", 0, "ARCH", "such as x86_64 or aarch64; this machine's by default", .text = &q.arch },
                 { "firmware", 0, "NAME", "bios or uefi", .text = &q.firmware },

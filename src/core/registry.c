@@ -275,6 +275,11 @@ void registry_set_domain_state(Registry *r, Domain *d, DomainState next) {
                 r->listener->domain_changed(r->listener_data, d);
 }
 
+void registry_show_domain(Registry *r, Domain *d) {
+        if (!d->announced)
+                announce_domain(r, d);
+}
+
 bool registry_mac_in_use(Registry *r, const char *network, const Mac *mac) {
         Domain *d;
         TAILQ_FOREACH (d, &r->domains, entry) {

@@ -60,6 +60,8 @@ void registry_remove_ended(Registry *r, EndedDomain *d);
 
 void registry_set_network_state(Registry *r, Network *n, NetworkState next);
 void registry_set_domain_state(Registry *r, Domain *d, DomainState next);
+/* Announce a domain that is being created already now: there is something about it for its owner to do. */
+void registry_show_domain(Registry *r, Domain *d);
 
 /* Does a live domain on that network have this MAC? */
 bool registry_mac_in_use(Registry *r, const char *network, const Mac *mac);

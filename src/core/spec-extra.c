@@ -32,6 +32,11 @@ static int set_cmdline(DomainSpec *s, const ExtraValue *v, Error *e) {
         return r < 0 ? r : keep(&s->cmdline, "cmdline", v->string, e);
 }
 
+static int set_bootloader(DomainSpec *s, const ExtraValue *v, Error *e) {
+        int r = spec_check_bootloader(v->string, e);
+        return r < 0 ? r : keep(&s->bootloader, "bootloader", v->string, e);
+}
+
 static int parse_end_action(const char *key, const char *text, EndAction *ret, Error *e) {
         EndAction action = end_action_from_name(text);
 
@@ -156,6 +161,7 @@ static const struct {
         { "kernel", EXTRA_STRING, set_kernel },
         { "initrd", EXTRA_STRING, set_initrd },
         { "cmdline", EXTRA_STRING, set_cmdline },
+        { "bootloader", EXTRA_STRING, set_bootloader },
         { "on_poweroff", EXTRA_STRING, set_on_poweroff },
         { "on_reboot", EXTRA_STRING, set_on_reboot },
         { "vcpus", EXTRA_NUMBER, set_vcpus },

@@ -16,6 +16,7 @@ MachineType machine_type_from_name(const char *name);
 /* Rules of single values; what names the argument in the error. They say ERROR_INVALID_INPUT unless noted. */
 int spec_check_path(const char *what, const char *path, Error *e);
 int spec_check_cmdline(const char *cmdline, Error *e);
+int spec_check_bootloader(const char *name, Error *e);
 int spec_check_vcpus(uint64_t vcpus, Error *e);
 int spec_check_vnc_password(const char *password, Error *e);
 int spec_check_memory(uint64_t bytes, const char *shown, Error *e);

@@ -70,13 +70,13 @@ int domain_spec_to_json(const DomainSpec *s, char **ret) {
                 return r;
         /* "s*" leaves the key out when there is no value. */
         object = json_pack_ex(
-                &error, 0, "{s:I, s:I, s:O, s:O, s:s, s:s, s:s*, s:s*, s:s*, s:s, s:s, s:s, s:s*, s:b, s:s*}", "memory",
-                (json_int_t)s->memory, "vcpus", (json_int_t)s->vcpus, "disks", disks, "nics", nics, "hypervisor",
-                string_or(s->hypervisor, ""), "arch", string_or(s->arch, ""), "kernel", s->kernel, "initrd", s->initrd,
-                "cmdline", s->cmdline, "on_poweroff", end_action_name(s->on_poweroff), "on_reboot",
+                &error, 0, "{s:I, s:I, s:O, s:O, s:s, s:s, s:s*, s:s*, s:s*, s:s, s:s, s:s, s:s*, s:b, s:s*, s:s*}",
+                "memory", (json_int_t)s->memory, "vcpus", (json_int_t)s->vcpus, "disks", disks, "nics", nics,
+                "hypervisor", string_or(s->hypervisor, ""), "arch", string_or(s->arch, ""), "kernel", s->kernel,
+                "initrd", s->initrd, "cmdline", s->cmdline, "on_poweroff", end_action_name(s->on_poweroff), "on_reboot",
                 end_action_name(s->on_reboot), "firmware", firmware_name(s->firmware), "type",
                 s->type == MACHINE_DEFAULT ? NULL : machine_type_name(s->type), "paused", (int)s->paused,
-                "vnc_password", s->vnc_password);
+                "vnc_password", s->vnc_password, "bootloader", s->bootloader);
         if (!object)
                 return pack_errno(&error);
         char *text = json_dumps(object, JSON_COMPACT);
@@ -91,7 +91,7 @@ typedef struct Borrowed {
         json_int_t memory, vcpus;
         json_t *disks, *nics;
         const char *hypervisor, *arch, *kernel, *initrd, *cmdline, *on_poweroff, *on_reboot, *firmware, *type,
-                *vnc_password;
+                *vnc_password, *bootloader;
         int paused;
 } Borrowed;
 
@@ -158,7 +158,8 @@ static int check_strings(const Borrowed *b) {
             (b->initrd && spec_check_path("initrd", b->initrd, NULL) < 0))
                 return -EINVAL;
         if ((b->cmdline && spec_check_cmdline(b->cmdline, NULL) < 0) ||
-            (b->vnc_password && spec_check_vnc_password(b->vnc_password, NULL) < 0))
+            (b->vnc_password && spec_check_vnc_password(b->vnc_password, NULL) < 0) ||
+            (b->bootloader && spec_check_bootloader(b->bootloader, NULL) < 0))
                 return -EINVAL;
         return 0;
 }
@@ -170,19 +171,20 @@ static int read_strings(const Borrowed *b, DomainSpec *s) {
                 return r;
         if (string_replace(&s->hypervisor, b->hypervisor) < 0 || string_replace(&s->arch, b->arch) < 0 ||
             string_replace(&s->kernel, b->kernel) < 0 || string_replace(&s->initrd, b->initrd) < 0 ||
-            string_replace(&s->cmdline, b->cmdline) < 0 || string_replace(&s->vnc_password, b->vnc_password) < 0)
+            string_replace(&s->cmdline, b->cmdline) < 0 || string_replace(&s->vnc_password, b->vnc_password) < 0 ||
+            string_replace(&s->bootloader, b->bootloader) < 0)
                 return -ENOMEM;
         return 0;
 }
 
 static int borrow(json_t *object, Borrowed *b) {
         /* The "!" refuses keys that are not listed, the "?" marks those that may be missing. */
-        int r = json_unpack(object, "{s:I, s:I, s:o, s:o, s:s, s:s, s?s, s?s, s?s, s:s, s:s, s:s, s?s, s:b, s?s !}",
-                            "memory", &b->memory, "vcpus", &b->vcpus, "disks", &b->disks, "nics", &b->nics,
-                            "hypervisor", &b->hypervisor, "arch", &b->arch, "kernel", &b->kernel, "initrd", &b->initrd,
-                            "cmdline", &b->cmdline, "on_poweroff", &b->on_poweroff, "on_reboot", &b->on_reboot,
-                            "firmware", &b->firmware, "type", &b->type, "paused", &b->paused, "vnc_password",
-                            &b->vnc_password);
+        int r = json_unpack(
+                object, "{s:I, s:I, s:o, s:o, s:s, s:s, s?s, s?s, s?s, s:s, s:s, s:s, s?s, s:b, s?s, s?s !}", "memory",
+                &b->memory, "vcpus", &b->vcpus, "disks", &b->disks, "nics", &b->nics, "hypervisor", &b->hypervisor,
+                "arch", &b->arch, "kernel", &b->kernel, "initrd", &b->initrd, "cmdline", &b->cmdline, "on_poweroff",
+                &b->on_poweroff, "on_reboot", &b->on_reboot, "firmware", &b->firmware, "type", &b->type, "paused",
+                &b->paused, "vnc_password", &b->vnc_password, "bootloader", &b->bootloader);
 
         return r < 0 || !json_is_array(b->disks) || !json_is_array(b->nics) ? -EINVAL : 0;
 }

@@ -79,6 +79,7 @@ void domain_spec_clear(DomainSpec *s) {
         free(s->kernel);
         free(s->initrd);
         free(s->cmdline);
+        free(s->bootloader);
         free(s->vnc_password);
         *s = DOMAIN_SPEC_INIT;
 }
@@ -101,6 +102,13 @@ int spec_check_cmdline(const char *cmdline, Error *e) {
                 if ((unsigned char)*p < 0x20 || *p == 0x7f)
                         return error_set_value(e, ERROR_INVALID_INPUT, "cmdline", cmdline,
                                                "control characters are not allowed");
+        return 0;
+}
+
+int spec_check_bootloader(const char *name, Error *e) {
+        if (boot_loader_name_check(name) < 0)
+                return error_set_value(e, ERROR_INVALID_INPUT, "bootloader", name,
+                                       "the name of a boot loader is wanted, such as pygrub");
         return 0;
 }
 
@@ -291,12 +299,35 @@ static int check_macs(const DomainSpec *s, Error *e) {
         return 0;
 }
 
+static int check_bootloader(const DomainSpec *s, Error *e) {
+        if (!s->bootloader)
+                return 0;
+        if (s->kernel || s->initrd)
+                return error_set(e, ERROR_INVALID_INPUT, "bootloader with a kernel: it is there to find one");
+        if (s->firmware != FIRMWARE_DEFAULT)
+                return error_set(e, ERROR_INVALID_INPUT,
+                                 "firmware with a bootloader: the kernel that it finds is started without one");
+        if (s->n_disks == 0)
+                return error_set(e, ERROR_INVALID_INPUT,
+                                 "bootloader without a disk: it looks for a kernel in the first");
+        if (s->disks[0].format != DISK_RAW)
+                return error_set(e, ERROR_NOT_SUPPORTED,
+                                 "bootloader: the first disk is of format %s, but boot loaders read raw images only "
+                                 "(\"qemu-img convert -O raw\" makes one)",
+                                 disk_format_name(s->disks[0].format));
+        return 0;
+}
+
 int domain_spec_check(const DomainSpec *s, const Limits *limits, Error *e) {
+        int r = check_bootloader(s, e);
+        if (r < 0)
+                return r;
         if (!s->kernel != !s->initrd)
                 return error_set(e, ERROR_INVALID_INPUT, "%s without %s: they come together or not at all",
                                  s->kernel ? "kernel" : "initrd", s->kernel ? "initrd" : "kernel");
-        if (s->cmdline && !s->kernel)
-                return error_set(e, ERROR_INVALID_INPUT, "cmdline without a kernel: nothing would read it");
+        if (s->cmdline && !s->kernel && !s->bootloader)
+                return error_set(e, ERROR_INVALID_INPUT,
+                                 "cmdline without a kernel or a bootloader: nothing would read it");
         if (s->firmware != FIRMWARE_DEFAULT && s->kernel)
                 return error_set(e, ERROR_INVALID_INPUT, "firmware with a kernel: the kernel is started without one");
         if (s->n_disks == 0 && !s->kernel)
@@ -305,6 +336,6 @@ int domain_spec_check(const DomainSpec *s, const Limits *limits, Error *e) {
         if (limits && s->vcpus > limits->vcpus_per_domain)
                 return error_set(e, ERROR_QUOTA_EXCEEDED, "vcpus: %u are more than the %llu that one domain may have",
                                  s->vcpus, (unsigned long long)limits->vcpus_per_domain);
-        int r = spec_check_vcpus(s->vcpus, e);
+        r = spec_check_vcpus(s->vcpus, e);
         return r < 0 ? r : check_macs(s, e);
 }

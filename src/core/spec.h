@@ -43,6 +43,7 @@ typedef struct DomainSpec {
         char *hypervisor; /* never NULL; "" until the engine has chosen */
         char *arch; /* never NULL; QEMU's name ("x86_64", "aarch64"); filled in with the host's when it was empty */
         char *kernel, *initrd, *cmdline; /* NULL: none */
+        char *bootloader; /* NULL: none. The name of what finds the kernel in the first disk; cmdline is then for it */
         EndAction on_poweroff, on_reboot;
         Firmware firmware;
         MachineType type;
@@ -72,15 +73,17 @@ typedef struct ExtraValue {
         bool boolean;
         char *const *strings;
 } ExtraValue;
-/* Keys: kernel, initrd, cmdline, on_poweroff ("destroy"|"restart"), on_reboot, vcpus (number), firmware
+/* Keys: kernel, initrd, cmdline, bootloader (a name), on_poweroff ("destroy"|"restart"), on_reboot, vcpus (number),
+ * firmware
  * ("bios"|"uefi"), type ("pv"|"pvh"|"hvm", Xen only), disk_formats (strings, one per disk: "raw"|"qcow2", ":ro" behind
  * it for read-only), nics (strings "NETWORK" or "NETWORK,MAC", further interfaces), paused (boolean), vnc_password. An
  * unknown key, a wrong type and a key given twice are ERROR_INVALID_INPUT, which lists what is known. To be called
  * after domain_spec_set(). */
 int domain_spec_set_extra(DomainSpec *s, const char *key, const ExtraValue *value, Error *e);
 
-/* What only the whole can tell: kernel and initrd together or not at all, cmdline only with a kernel, firmware not with
- * a kernel, no MAC twice on one network, vcpus in range, something to boot from (a disk or a kernel). */
+/* What only the whole can tell: kernel and initrd together or not at all, cmdline only with a kernel or a boot loader,
+ * a boot loader only with a raw first disk (else ERROR_NOT_SUPPORTED) and without a kernel, firmware with neither, no
+ * MAC twice on one network, vcpus in range, something to boot from (a disk or a kernel). */
 int domain_spec_check(const DomainSpec *s, const Limits *limits, Error *e);
 
 /* JSON for the store. from_json gives -EINVAL for anything that to_json cannot have written. */

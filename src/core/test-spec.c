@@ -262,6 +262,40 @@ static void test_check_whole(void **state) {
         assert_int_equal(domain_spec_check(&s, &limits, NULL), -EINVAL);
 }
 
+static void test_check_bootloader(void **state) {
+        (void)state;
+        AUTO(domain_spec_clear) DomainSpec s = DOMAIN_SPEC_INIT;
+        AUTO(error_clear) Error format = ERROR_INIT;
+
+        make(&s, two_disks);
+        assert_int_equal(extra_string(&s, "bootloader", "pygrub", NULL), 0);
+        assert_int_equal(domain_spec_check(&s, NULL, NULL), 0);
+        assert_int_equal(string_replace(&s.cmdline, "for it"), 0);
+        assert_int_equal(domain_spec_check(&s, NULL, NULL), 0);
+
+        s.disks[1].format = DISK_QCOW2;
+        assert_int_equal(domain_spec_check(&s, NULL, NULL), 0);
+        s.disks[0].format = DISK_QCOW2;
+        assert_int_equal(domain_spec_check(&s, NULL, &format), error_errno(ERROR_NOT_SUPPORTED));
+        assert_non_null(strstr(error_text(&format), "format qcow2"));
+        s.disks[0].format = DISK_RAW;
+
+        s.firmware = FIRMWARE_BIOS;
+        assert_int_equal(domain_spec_check(&s, NULL, NULL), -EINVAL);
+        s.firmware = FIRMWARE_DEFAULT;
+        assert_int_equal(string_replace(&s.kernel, "/k"), 0);
+        assert_int_equal(string_replace(&s.initrd, "/i"), 0);
+        assert_int_equal(domain_spec_check(&s, NULL, NULL), -EINVAL);
+        assert_int_equal(string_replace(&s.kernel, NULL), 0);
+        assert_int_equal(domain_spec_check(&s, NULL, NULL), -EINVAL);
+        assert_int_equal(string_replace(&s.initrd, NULL), 0);
+        size_t n = s.n_disks;
+        s.n_disks = 0;
+        assert_int_equal(domain_spec_check(&s, NULL, NULL), -EINVAL);
+        s.n_disks = n;
+        assert_int_equal(domain_spec_check(&s, NULL, NULL), 0);
+}
+
 static void test_check_macs(void **state) {
         (void)state;
         AUTO(domain_spec_clear) DomainSpec s = DOMAIN_SPEC_INIT, t = DOMAIN_SPEC_INIT;
@@ -287,6 +321,7 @@ static void test_json_round_trip(void **state) {
         assert_int_equal(extra_string(&s, "firmware", "uefi", NULL), 0);
         assert_int_equal(extra_string(&s, "type", "hvm", NULL), 0);
         assert_int_equal(extra_string(&s, "vnc_password", "p", NULL), 0);
+        assert_int_equal(extra_string(&s, "bootloader", "pygrub", NULL), 0);
         s.paused = true;
         assert_int_equal(domain_spec_to_json(&s, &first), 0);
         assert_int_equal(domain_spec_from_json(first, &back), 0);
@@ -298,6 +333,7 @@ static void test_json_round_trip(void **state) {
         assert_true(mac_equal(&back.nics[1].mac, &s.nics[1].mac));
         assert_null(back.kernel);
         assert_string_equal(back.vnc_password, "p");
+        assert_string_equal(back.bootloader, "pygrub");
         assert_int_equal(back.type, MACHINE_HVM);
         assert_true(back.paused);
 }
@@ -333,6 +369,7 @@ static void test_json_refuses(void **state) {
                 { "\"paused\":false", "\"paused\":false,\"cmdline\":\"a\\nb\"" },
                 { "\"paused\":false", "\"paused\":false,\"cmdline\":\"a\\u0000b\"" },
                 { "\"paused\":false", "\"paused\":false,\"vnc_password\":\"\"" },
+                { "\"paused\":false", "\"paused\":false,\"bootloader\":\"a/b\"" },
                 { "\"destroy\"", "\"explode\"" },
                 { "\"default\"", "\"efi\"" },
                 { "\"raw\"", "\"vmdk\"" },
@@ -389,6 +426,7 @@ int main(void) {
                 cmocka_unit_test(test_extra_refuses_lists),
                 cmocka_unit_test(test_extra_numbers_and_twice),
                 cmocka_unit_test(test_check_whole),
+                cmocka_unit_test(test_check_bootloader),
                 cmocka_unit_test(test_check_macs),
                 cmocka_unit_test(test_json_round_trip),
                 cmocka_unit_test(test_json_needs_utf8),

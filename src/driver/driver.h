@@ -27,9 +27,8 @@ typedef struct Guest Guest;
 /* What the administrator may decide about drivers: part of the daemon's configuration. A driver takes what is its own.
  */
 typedef struct DriverSettings {
-        BootLoaders boot_loaders;   /* beside pygrub, which is always known */
-        uint64_t boot_loader_usec;  /* how long one may take, a person's choice from its menu included */
-        char xen_device_model[256]; /* absolute path of the program; "": where Xen's QEMU is usually installed */
+        BootLoaders boot_loaders;  /* beside pygrub, which is always known */
+        uint64_t boot_loader_usec; /* how long one may take, a person's choice from its menu included */
 } DriverSettings;
 #define DRIVER_SETTINGS_DEFAULT ((DriverSettings){ .boot_loader_usec = 60 * 1000000ULL })
 
@@ -48,6 +47,9 @@ typedef struct GuestEvents {
         int (*record)(Guest *g, Error *e);
         /* The answer to start() and adopt(): up and confirmed, or failed and all of it gone. */
         void (*started)(Guest *g, const Error *e);
+        /* Once, from start() or between it and started(): there is something on the console that waits for a person,
+         * the menu of its boot loader. The domain is shown from now on, may be attached to, and may be destroyed. */
+        void (*asking)(Guest *g);
         /* The guest was paused or resumed, by us or by itself. */
         void (*paused)(Guest *g, bool paused);
         /* The guest ended: END_POWEROFF, END_REBOOT (only with on_reboot=destroy) or END_CRASH. text is for people. The

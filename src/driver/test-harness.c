@@ -61,7 +61,18 @@ static void on_stopped(Guest *g) {
         ((Run *)g->userdata)->stopped++;
 }
 
-static const GuestEvents run_events = { on_record, on_started, on_paused, on_ended, on_stopped };
+static void on_asking(Guest *g) {
+        ((Run *)g->userdata)->asked++;
+}
+
+static const GuestEvents run_events = {
+        .record = on_record,
+        .started = on_started,
+        .asking = on_asking,
+        .paused = on_paused,
+        .ended = on_ended,
+        .stopped = on_stopped,
+};
 
 void run_answer(void *run, int fd, const Error *e) {
         Run *r = run;

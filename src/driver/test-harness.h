@@ -29,7 +29,7 @@ typedef struct Run {
         int log_fd;
         bool fail_record;
         /* What has been said. */
-        unsigned recorded, started, stopped, ended, paused_calls, answers;
+        unsigned recorded, started, stopped, ended, paused_calls, answers, asked;
         bool start_failed, paused, answer_failed;
         ErrorId error_id;
         EndReason reason;

@@ -32,6 +32,8 @@ struct DomainJob {
         bool creating;
         EngineDone done; /* NULL: nobody asked */
         void *userdata;
+        EngineDone destroyed; /* who asked that a creation be given up; NULL: nobody */
+        void *destroyed_userdata;
         bool waits_for_probe;
         FilesJob files;
         InsideJob inside;
@@ -174,10 +176,9 @@ static int unrecord(Engine *e, Domain *d, EndedDomain *ended, Error *error) {
                            strerror(-r));
                 tidy_later(e);
         }
-        if (ended) {
+        if (ended)
                 registry_add_ended(&e->registry, ended);
-                waits_domain_gone(e, d);
-        }
+        waits_domain_gone(e, d);
         registry_remove_domain(&e->registry, d);
         ended_expire(e);
         return 0;
@@ -189,6 +190,8 @@ static void job_finish_gone(struct DomainJob *job) {
         Domain *d = job->domain;
         EngineDone done = job->done;
         void *userdata = job->userdata;
+        EngineDone destroyed = job->destroyed;
+        void *destroyed_userdata = job->destroyed_userdata;
         bool keep = !job->creating;
         AUTO(error_clear) Error error = ERROR_INIT;
         AUTO(error_clear) Error late = ERROR_INIT;
@@ -203,8 +206,9 @@ static void job_finish_gone(struct DomainJob *job) {
         if (unrecord(e, d, ended, &late) < 0) {
                 log_domain(LOG_ERR, d, "Failed to unrecord domain %s: %s", d->name, error_text(&late));
                 ended_domain_free(ended);
-                error_move(&error, &late);
+                error_set(&error, late.id, "%s", error_text(&late));
         }
+        engine_answer(destroyed, destroyed_userdata, NULL, NULL, error_is_set(&late) ? &late : NULL);
         engine_answer(done, userdata, NULL, NULL, error_is_set(&error) ? &error : NULL);
 }
 
@@ -225,6 +229,8 @@ static void creation_undo(struct DomainJob *job, const Error *why, bool guest_li
         Domain *d = job->domain;
 
         error_set(&job->error, why->id, "%s", error_text(why));
+        d->end_reason = END_FAILED; /* for those who wait, if it had been shown */
+        (void)string_replace(&d->end_message, error_text(why));
         registry_set_domain_state(&job->engine->registry, d, DOMAIN_DESTROYING);
         if (guest_lives)
                 d->guest->driver->stop(d->guest); /* guest_stopped() goes on */
@@ -488,6 +494,12 @@ static void creation_confirmed(struct DomainJob *job) {
         engine_answer(done, userdata, NULL, d, NULL);
 }
 
+static void guest_asking(Guest *g) {
+        Engine *e = g->userdata;
+
+        registry_show_domain(&e->registry, g->domain);
+}
+
 static void guest_started(Guest *g, const Error *failure) {
         Engine *e = g->userdata;
         Domain *d = g->domain;
@@ -601,6 +613,7 @@ static void guest_ended(Guest *g, EndReason reason, const char *text) {
 const GuestEvents engine_guest_events = {
         .record = guest_record,
         .namespaces = guest_namespaces,
+        .asking = guest_asking,
         .started = guest_started,
         .paused = guest_paused,
         .ended = guest_ended,
@@ -608,6 +621,20 @@ const GuestEvents engine_guest_events = {
 };
 
 /* ---- destroy ---- */
+
+/* One that has been shown already, for its boot loader's sake, can be given up; others are about to be there. */
+static int destroy_half_made(Domain *d, EngineDone done, void *userdata, Error *error) {
+        AUTO(error_clear) Error why = ERROR_INIT;
+        struct DomainJob *job = d->job;
+
+        if (!d->announced || d->state != DOMAIN_CREATING)
+                return error_set(error, ERROR_BUSY, "Domain %s is being created", d->name);
+        job->destroyed = done;
+        job->destroyed_userdata = userdata;
+        error_set(&why, ERROR_INVALID_STATE, "Domain %s was destroyed before it had started", d->name);
+        creation_undo(job, &why, true);
+        return 0;
+}
 
 int engine_destroy_domain(Engine *e, const Caller *who, const char *name, const char *hypervisor, EngineDone done,
                           void *userdata, Error *error) {
@@ -624,9 +651,10 @@ int engine_destroy_domain(Engine *e, const Caller *who, const char *name, const 
         }
         if (!d->job)
                 return begin_end(e, d, END_DESTROYED, "destroyed by request", done, userdata, error);
-        if (d->job->creating || d->job->done)
-                return error_set(error, ERROR_BUSY, "Domain %s is being %s", d->name,
-                                 d->job->creating ? "created" : "destroyed");
+        if (d->job->creating)
+                return destroy_half_made(d, done, userdata, error);
+        if (d->job->done)
+                return error_set(error, ERROR_BUSY, "Domain %s is being destroyed", d->name);
 
         /* It is ending by itself: whoever wants it gone is told when it is. */
         d->job->done = done;

@@ -512,7 +512,9 @@ static int null_screenshot(Guest *g, GuestAnswer answer, void *userdata, Error *
 
 /* ---- the table ---- */
 
-static int null_check(UNUSED const DriverHost *host, UNUSED const DomainSpec *spec, UNUSED Error *e) {
+static int null_check(UNUSED const DriverHost *host, const DomainSpec *spec, Error *e) {
+        if (spec->bootloader)
+                return error_set(e, ERROR_NOT_SUPPORTED, "The null guest boots nothing, so it has no boot loader");
         return 0;
 }
 

@@ -94,15 +94,17 @@ void qemu_args_nic(const QemuArgs *q, size_t index, Argv *a, EmulatorFds *fds) {
 }
 
 void qemu_args_kernel(const QemuArgs *q, Argv *a) {
-        if (!q->spec->kernel) {
+        const char *cmdline = q->files->cmdline ? q->files->cmdline : q->spec->cmdline;
+
+        if (q->files->kernel_fd < 0) {
                 argv_add_pair(a, "-boot", "strict=on");
                 return;
         }
         argv_add_pair(a, "-kernel", QEMU_KERNEL_PATH);
-        if (q->spec->initrd)
+        if (q->files->initrd_fd >= 0)
                 argv_add_pair(a, "-initrd", QEMU_INITRD_PATH);
-        if (q->spec->cmdline)
-                argv_add_pair(a, "-append", q->spec->cmdline);
+        if (cmdline && *cmdline)
+                argv_add_pair(a, "-append", cmdline);
 }
 
 int qemu_args(const QemuArgs *q, char ***ret_argv, EmulatorFds *fds) {

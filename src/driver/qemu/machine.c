@@ -94,7 +94,7 @@ int machine_program(const Machine *m, char **ret) {
 }
 
 Firmware machine_firmware(const Machine *m, const DomainSpec *spec) {
-        if (spec->kernel)
+        if (spec->kernel || spec->bootloader)
                 return FIRMWARE_DEFAULT;
         if (spec->firmware != FIRMWARE_DEFAULT)
                 return spec->firmware;

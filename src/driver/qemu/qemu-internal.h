@@ -7,6 +7,7 @@
 #include "driver/qemu/args.h"
 #include "driver/qmp.h"
 #include "driver/words.h"
+#include "guest/boot-loader.h"
 #include "guest/jail.h"
 
 #define QMP_SOCKET   "qmp.sock"
@@ -17,6 +18,7 @@
 
 typedef enum QemuState {
         QEMU_NEW,
+        QEMU_LOADING,  /* its boot loader runs */
         QEMU_SPAWNING, /* forked, on its way to exec */
         QEMU_GREETING, /* waiting for its monitor */
         QEMU_SETTING,  /* it answers: being set up, or asked how it is */
@@ -38,6 +40,7 @@ typedef struct QemuGuest {
         Error error; /* why it is FAILING */
 
         /* The start. */
+        BootLoaderJob loader;
         const Machine *machine;
         char *program;
         char *console_in_path, *console_out_path;

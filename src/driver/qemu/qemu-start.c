@@ -2,6 +2,8 @@
  *
  *         start()             exec              monitor ready          set up, confirmed
  *   NEW ----------> SPAWNING ------> GREETING ---------------> SETTING -------------------> UP
+ *    | |               ^ |
+ *    | +--> LOADING ---+ |   start() of one with a boot loader, which chooses a kernel first
  *    |                 |                ^  |                      |                          |
  *    |                 |  adopt()       |  |                      |                          |
  *    +-----------------+----------------+  |                      |                          |
@@ -36,6 +38,7 @@
 #include "base/string-util.h"
 #include "base/time-util.h"
 #include "driver/abandon.h"
+#include "driver/boot.h"
 #include "driver/qemu/qemu-internal.h"
 #include "driver/screen.h"
 
@@ -44,16 +47,18 @@
 #define KVM_DEVICE "/dev/kvm"
 
 static const char *const state_names[] = {
-        [QEMU_NEW] = "new", [QEMU_SPAWNING] = "spawning", [QEMU_GREETING] = "greeting", [QEMU_SETTING] = "setting",
-        [QEMU_UP] = "up",   [QEMU_FAILING] = "failing",   [QEMU_STOPPING] = "stopping", [QEMU_GONE] = "gone",
+        [QEMU_NEW] = "new",           [QEMU_LOADING] = "loading",   [QEMU_SPAWNING] = "spawning",
+        [QEMU_GREETING] = "greeting", [QEMU_SETTING] = "setting",   [QEMU_UP] = "up",
+        [QEMU_FAILING] = "failing",   [QEMU_STOPPING] = "stopping", [QEMU_GONE] = "gone",
 };
 static_assert(ARRAY_LEN(state_names) == QEMU_STATE_COUNT, "name missing");
 
 #define TO(state) (1u << (state))
 /* UNUSED: with assertions compiled out, nobody reads it. */
 UNUSED
-static const uint8_t next_states[QEMU_STATE_COUNT] = {
-        [QEMU_NEW] = TO(QEMU_SPAWNING) | TO(QEMU_GREETING) | TO(QEMU_STOPPING),
+static const uint16_t next_states[QEMU_STATE_COUNT] = {
+        [QEMU_NEW] = TO(QEMU_LOADING) | TO(QEMU_SPAWNING) | TO(QEMU_GREETING) | TO(QEMU_STOPPING),
+        [QEMU_LOADING] = TO(QEMU_SPAWNING) | TO(QEMU_FAILING) | TO(QEMU_STOPPING),
         [QEMU_SPAWNING] = TO(QEMU_GREETING) | TO(QEMU_FAILING) | TO(QEMU_STOPPING) | TO(QEMU_GONE),
         [QEMU_GREETING] = TO(QEMU_SETTING) | TO(QEMU_FAILING) | TO(QEMU_STOPPING),
         [QEMU_SETTING] = TO(QEMU_UP) | TO(QEMU_FAILING) | TO(QEMU_STOPPING),
@@ -215,6 +220,7 @@ void qemu_stop(Guest *g) {
                 return;
         if (q->state == QEMU_SPAWNING)
                 spawn_abandon(&q->spawn, g->host->event, &q->process, process_ended, q);
+        boot_loader_stop(&q->loader);
         qemu_set_state(q, QEMU_STOPPING);
         await_end(q);
 }
@@ -464,11 +470,51 @@ static int spawn(QemuGuest *q, Error *e) {
 }
 
 static int begin(QemuGuest *q, Error *e) {
-        int r = make_later(q);
+        int r = q->later ? 0 : make_later(q);
         if (r >= 0)
                 r = set_timer(q, q->guest.host->limits->start_usec);
         if (r < 0)
                 return error_set_errno(e, r, "Failed to prepare domain %s", q->guest.domain->name);
+        return 0;
+}
+
+/* NEW or LOADING -> SPAWNING. */
+static int launch(QemuGuest *q, Error *e) {
+        int r = begin(q, e);
+        if (r >= 0)
+                r = qemu_files_make(q, e);
+        if (r >= 0)
+                r = build_args(q, e);
+        if (r >= 0) {
+                build_jail(q);
+                r = spawn(q, e);
+        }
+        if (r >= 0)
+                qemu_set_state(q, QEMU_SPAWNING);
+        return r;
+}
+
+static void kernel_chosen(BootLoaderJob *j, BootChoice *choice, const Error *failure) {
+        QemuGuest *q = j->userdata;
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (failure)
+                error_set(&e, failure->id, "%s", error_text(failure));
+        else
+                boot_take(&q->guest, choice);
+        if (failure || launch(q, &e) < 0)
+                fail(q, &e);
+}
+
+/* NEW -> LOADING. */
+static int load(QemuGuest *q, Error *e) {
+        q->loader.done = kernel_chosen;
+        q->loader.userdata = q;
+        int r = boot_start(&q->loader, &q->guest, e);
+        if (r < 0)
+                return r;
+        qemu_set_state(q, QEMU_LOADING);
+        q->guest.events->asking(&q->guest);
         return 0;
 }
 
@@ -479,22 +525,12 @@ int qemu_start(Guest *g, Error *e) {
         if (r >= 0 && (r = machine_program(q->machine, &q->program)) < 0)
                 error_set_errno(e, r, "Failed to find %s", q->machine->program);
         if (r >= 0)
-                r = begin(q, e);
-        if (r >= 0)
-                r = qemu_files_make(q, e);
-        if (r >= 0)
-                r = build_args(q, e);
-        if (r >= 0) {
-                build_jail(q);
-                r = spawn(q, e);
-        }
+                r = g->domain->spec.bootloader ? load(q, e) : launch(q, e);
         if (r < 0) {
                 q->timer = sd_event_source_disable_unref(q->timer);
                 qemu_files_remove(q);
-                return r;
         }
-        qemu_set_state(q, QEMU_SPAWNING);
-        return 0;
+        return r;
 }
 
 int qemu_adopt(Guest *g, Error *e) {
@@ -531,6 +567,7 @@ int qemu_adopt(Guest *g, Error *e) {
 }
 
 void qemu_release(QemuGuest *q) {
+        boot_loader_stop(&q->loader);
         spawn_stop(&q->spawn);
         process_done(&q->process);
         q->qmp = qmp_free(q->qmp);

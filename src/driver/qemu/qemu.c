@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/string-util.h"
+#include "driver/boot.h"
 #include "driver/probe.h"
 #include "driver/qemu/kvm-probe.h"
 #include "driver/qemu/qemu-internal.h"
@@ -40,13 +41,14 @@ static int qemu_emulator(size_t index, const char **ret_arch, char **ret_path) {
 
 /* ---- can it run here ---- */
 
-static int qemu_check(UNUSED const DriverHost *host, const DomainSpec *spec, Error *e) {
+static int qemu_check(const DriverHost *host, const DomainSpec *spec, Error *e) {
         const Machine *machine;
 
         if (spec->type != MACHINE_DEFAULT)
                 return error_set(e, ERROR_NOT_SUPPORTED, "Machines of type \"%s\" are Xen's: use hypervisor xen",
                                  machine_type_name(spec->type));
-        return machine_check(spec, &machine, e);
+        int r = boot_check(host, spec, e);
+        return r < 0 ? r : machine_check(spec, &machine, e);
 }
 
 static int kvm_check(const DriverHost *host, const DomainSpec *spec, Error *e) {
@@ -71,6 +73,7 @@ static int new_guest(bool kvm, Guest **ret) {
         q->process = PROCESS_INIT;
         q->words.fd = -1;
         q->listen_qmp = q->listen_agent = q->firmware_code = q->firmware_vars = q->stderr_fd = -1;
+        boot_loader_init(&q->loader);
         spawn_init(&q->spawn);
         guest_files_init(&q->guest.files);
         *ret = &q->guest;

@@ -1,4 +1,5 @@
-/* The command lines, compared with those in golden/. */
+/* The command lines, compared with those in golden/: one argument a line. GOLDEN_UPDATE=1 writes them anew. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -7,9 +8,25 @@
 
 #include <cmocka.h>
 
+#include "base/fd.h"
 #include "base/string-util.h"
 #include "driver/qemu/args.h"
-#include "driver/test-golden.h"
+
+static char *golden_path(const char *name) {
+        return string_printf("%s/%s", GOLDEN_DIR, name);
+}
+
+static void check_golden(const char *name, char *const *argv) {
+        AUTO(string_drop) char *path = golden_path(name);
+        AUTO(string_drop) char *joined = string_list_join(argv, "\n");
+        AUTO(string_drop) char *text = string_printf("%s\n", joined);
+        AUTO(string_drop) char *wanted = NULL;
+
+        if (getenv("GOLDEN_UPDATE"))
+                assert_int_equal(file_replace(AT_FDCWD, path, text, 0644), 0);
+        assert_int_equal(file_read_all(AT_FDCWD, path, 1 << 20, &wanted, NULL), 0);
+        assert_string_equal(text, wanted);
+}
 
 typedef struct Fixture {
         DomainSpec spec;
@@ -57,7 +74,7 @@ static void test_bare(void **state) {
         (void)state;
         begin(&f, "x86_64");
         assert_int_equal(qemu_args(&f.args, &f.argv, &f.fds), 0);
-        golden_check(GOLDEN_DIR, "bare", f.argv);
+        check_golden("bare", f.argv);
         assert_int_equal(f.fds.count, 2);
         assert_int_equal(f.fds.fds[0], 20);
         assert_int_equal(f.fds.fds[1], 21);
@@ -71,17 +88,52 @@ static void test_kernel(void **state) {
         begin(&f, "aarch64");
         f.spec.kernel = strdup("/boot/vmlinuz,if=evil");
         f.spec.initrd = strdup("/boot/initrd");
+        f.files.kernel_fd = 30;
+        f.files.initrd_fd = 31;
         f.spec.cmdline = strdup("console=ttyAMA0 a=b,readonly=on -drive \"%s\" dm.run=x");
         f.spec.vcpus = 3;
         f.spec.on_reboot = END_DESTROY;
         f.spec.vnc_password = strdup("secret");
         assert_int_equal(qemu_args(&f.args, &f.argv, &f.fds), 0);
-        golden_check(GOLDEN_DIR, "kernel-aarch64", f.argv);
+        check_golden("kernel-aarch64", f.argv);
         for (char **a = f.argv; *a; a++) {
                 assert_null(strstr(*a, "secret"));
                 assert_null(strstr(*a, "/boot"));
         }
         assert_true(string_list_contains(f.argv, f.spec.cmdline));
+        end(&f);
+}
+
+static bool has_pair(const Fixture *f, const char *option, const char *value) {
+        for (char **a = f->argv; *a; a++)
+                if (string_equal(*a, option))
+                        return string_equal(a[1], value);
+        return false;
+}
+
+/* What a boot loader has chosen counts; what the user gave was for it. */
+static void test_boot_loader(void **state) {
+        Fixture f;
+
+        (void)state;
+        begin(&f, "x86_64");
+        f.spec.bootloader = strdup("pygrub");
+        f.spec.cmdline = strdup("for the loader");
+        f.files.kernel_fd = 30;
+        f.files.cmdline = strdup("root=/dev/vda1 ro");
+        assert_int_equal(qemu_args(&f.args, &f.argv, &f.fds), 0);
+        assert_true(has_pair(&f, "-kernel", QEMU_KERNEL_PATH));
+        assert_true(has_pair(&f, "-append", "root=/dev/vda1 ro"));
+        assert_false(string_list_contains(f.argv, "-initrd"));
+        assert_false(string_list_contains(f.argv, "-boot"));
+
+        string_list_free(&f.argv);
+        f.files.initrd_fd = 31;
+        f.files.cmdline[0] = '\0';
+        assert_int_equal(qemu_args(&f.args, &f.argv, &f.fds), 0);
+        assert_true(has_pair(&f, "-initrd", QEMU_INITRD_PATH));
+        assert_false(string_list_contains(f.argv, "-append"));
+        string_drop(&f.files.cmdline);
         end(&f);
 }
 
@@ -106,7 +158,7 @@ static void test_disks_and_nics(void **state) {
         f.args.n_taps = 2;
         f.args.kvm = true;
         assert_int_equal(qemu_args(&f.args, &f.argv, &f.fds), 0);
-        golden_check(GOLDEN_DIR, "disks-nics-kvm", f.argv);
+        check_golden("disks-nics-kvm", f.argv);
         for (char **a = f.argv; *a; a++)
                 assert_null(strstr(*a, "script"));
         /* Lowest layer first, then its users. */
@@ -126,7 +178,7 @@ static void test_uefi(void **state) {
         f.args.firmware_code_fd = 50;
         f.args.firmware_vars_fd = 51;
         assert_int_equal(qemu_args(&f.args, &f.argv, &f.fds), 0);
-        golden_check(GOLDEN_DIR, "uefi-aarch64", f.argv);
+        check_golden("uefi-aarch64", f.argv);
         end(&f);
 }
 
@@ -204,6 +256,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_bare),
                 cmocka_unit_test(test_kernel),
+                cmocka_unit_test(test_boot_loader),
                 cmocka_unit_test(test_disks_and_nics),
                 cmocka_unit_test(test_uefi),
                 cmocka_unit_test(test_most),

@@ -1,0 +1,42 @@
+#include "driver/boot.h"
+
+#include "base/fd.h"
+#include "base/string-util.h"
+
+int boot_check(const DriverHost *host, const DomainSpec *spec, Error *e) {
+        AUTO(string_drop) char *path = NULL;
+
+        return spec->bootloader ? boot_loaders_find(&host->settings->boot_loaders, spec->bootloader, &path, e) : 0;
+}
+
+int boot_start(BootLoaderJob *j, Guest *g, Error *e) {
+        const DriverSettings *settings = g->host->settings;
+        const DomainSpec *spec = &g->domain->spec;
+
+        j->known = &settings->boot_loaders;
+        j->name = spec->bootloader;
+        j->disk = spec->disks[0].path;
+        j->disk_fd = g->files.disks[0].layers[0].fd;
+        j->cmdline = spec->cmdline;
+        j->privileged = g->host->privileged;
+        j->owner = g->domain->owner->uid;
+        j->jail_uid = g->domain->jail_uid;
+        /* All of it is to fit into the guest's memory, which its owner is charged with. */
+        j->output_max = spec->memory < BOOT_OUTPUT_MAX ? spec->memory : BOOT_OUTPUT_MAX;
+        j->console = g->console;
+        j->deadline_usec = settings->boot_loader_usec;
+        return boot_loader_start(j, g->host->event, e);
+}
+
+void boot_take(Guest *g, BootChoice *choice) {
+        GuestFiles *f = &g->files;
+
+        fd_drop(&f->kernel_fd);
+        fd_drop(&f->initrd_fd);
+        string_drop(&f->cmdline);
+        f->kernel_fd = fd_take(&choice->kernel_fd);
+        f->initrd_fd = fd_take(&choice->initrd_fd);
+        f->kernel_size = choice->kernel_size;
+        f->initrd_size = choice->initrd_size;
+        f->cmdline = TAKE(choice->cmdline);
+}

@@ -1,0 +1,14 @@
+/* A guest's boot loader, as every driver runs it before it starts the kernel that it finds. */
+#pragma once
+
+#include "driver/driver.h"
+#include "guest/boot-loader.h"
+
+/* May this spec's boot loader, if it has one, be run here? ERROR_NOT_SUPPORTED. */
+int boot_check(const DriverHost *host, const DomainSpec *spec, Error *e);
+
+/* Begin the job for a guest whose files are open; done and userdata are set. */
+int boot_start(BootLoaderJob *j, Guest *g, Error *e);
+
+/* In done(): what was chosen becomes the guest's kernel, initrd and command line, instead of those of a former boot. */
+void boot_take(Guest *g, BootChoice *choice);
