@@ -30,6 +30,17 @@ void fd_drop(int *fd) {
         *fd = -1;
 }
 
+int fd_fill_stdio(void) {
+        int fd;
+        do
+                fd = open("/dev/null", O_RDWR); /* not O_CLOEXEC: it may stay as 0, 1 or 2 */
+        while (fd >= 0 && fd <= 2);
+        if (fd < 0)
+                return -errno;
+        close(fd);
+        return 0;
+}
+
 int fd_take(int *fd) {
         int taken = *fd;
 

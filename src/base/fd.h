@@ -45,6 +45,9 @@ int fd_send(int socket, const void *data, size_t length, const int *fds, size_t 
  * -EMSGSIZE when the message or its descriptors were cut. */
 int fd_receive(int socket, void *buffer, size_t size, size_t *ret_length, FdSet *fds);
 
+/* Make 0, 1 and 2 open, on /dev/null where they are not, so that no other file gets their numbers. */
+int fd_fill_stdio(void);
+
 /* A memfd holding data, sealed against any change when sealed is true, offset 0. */
 int fd_memfd(const char *name, const void *data, size_t length, bool sealed, int *ret_fd);
 

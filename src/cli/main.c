@@ -2,12 +2,12 @@
  *
  * The first words choose a row of the table below; its function does the rest (verb_begin() parses its options). */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/string-util.h"
 #include "cli/cli.h"
 #include "cli/verbs.h"
@@ -157,13 +157,6 @@ static int finish(int status) {
         return status == STATUS_DONE ? STATUS_FAILED : status;
 }
 
-/* A descriptor that we open must never become one of these three, if somebody started us without. */
-static void open_standard_descriptors(void) {
-        for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-                if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
-                        _exit(STATUS_FAILED);
-}
-
 int main(int argc, char **argv) {
         AUTO(error_clear) Error e = ERROR_INIT;
         Cli cli = { 0 };
@@ -174,7 +167,8 @@ int main(int argc, char **argv) {
                 { "version", 0, NULL, "", .flag = &cli.version },      { 0 },
         };
 
-        open_standard_descriptors();
+        if (fd_fill_stdio() < 0)
+                return STATUS_FAILED;
         if (options_parse(options, NULL, true, argc, argv, &words, &e) < 0)
                 return verb_usage(&cli, "%s", error_text(&e));
         if (cli.version) {

@@ -117,17 +117,6 @@ int child_close_others(const ChildFds *lists, size_t n_lists) {
         return close_range((unsigned)first, ~0U, 0) < 0 ? -errno : 0;
 }
 
-int child_fill_stdio(void) {
-        int fd;
-        do
-                fd = open("/dev/null", O_RDWR); /* not O_CLOEXEC: it may stay as 0, 1 or 2 */
-        while (fd >= 0 && fd <= 2);
-        if (fd < 0)
-                return -errno;
-        close(fd);
-        return 0;
-}
-
 static int set_ids(uid_t uid, gid_t gid, const gid_t *groups, size_t n_groups) {
         if (syscall(SYS_setgroups, n_groups, groups) < 0 || syscall(SYS_setresgid, gid, gid, gid) < 0 ||
             syscall(SYS_setresuid, uid, uid, uid) < 0)

@@ -24,9 +24,6 @@ typedef struct ChildFds {
  * its siblings (above all the writing end of the pipe that a held sibling waits on), so nothing may block before. */
 int child_close_others(const ChildFds *lists, size_t n_lists);
 
-/* Make 0, 1 and 2 open, on /dev/null where they are not, so that no other file gets their numbers. */
-int child_fill_stdio(void);
-
 /* The effective ids that the daemon had outside of a new user namespace, in which getuid() knows nothing yet. */
 uid_t child_outside_uid(void);
 gid_t child_outside_gid(void);

@@ -66,7 +66,7 @@ static int run_in_child(const Worker *w, WorkerReply *reply, int socket, Error *
 
         int r = child_close_others(kept, 3);
         if (r == 0)
-                r = child_fill_stdio();
+                r = fd_fill_stdio();
         if (r < 0)
                 return error_set_errno(e, r, "cannot arrange descriptors");
 

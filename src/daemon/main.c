@@ -229,6 +229,8 @@ int main(int argc, char **argv) {
         int r = 0;
 
         umask(077);
+        if (fd_fill_stdio() < 0)
+                return STATUS_FAILED;
         log_open("debmarshald");
         OptionsVerdict verdict = options_parse(argc, argv, &d.options);
         if (verdict != OPTIONS_RUN)

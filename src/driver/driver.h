@@ -27,8 +27,9 @@ typedef struct Guest Guest;
 /* What the administrator may decide about drivers: part of the daemon's configuration. A driver takes what is its own.
  */
 typedef struct DriverSettings {
-        BootLoaders boot_loaders;  /* beside pygrub, which is always known */
-        uint64_t boot_loader_usec; /* how long one may take, a person's choice from its menu included */
+        BootLoaders boot_loaders;   /* beside pygrub, which is always known */
+        uint64_t boot_loader_usec;  /* how long one may take, a person's choice from its menu included */
+        char xen_device_model[256]; /* absolute path of the program; "": where Xen's QEMU is usually installed */
 } DriverSettings;
 #define DRIVER_SETTINGS_DEFAULT ((DriverSettings){ .boot_loader_usec = 60 * 1000000ULL })
 

@@ -2,9 +2,9 @@
  *
  *   create:  check, charge, record --> keeper starts --> record its process --> released --> ready --> record, answer
  *                                            |                 |                    |          |
- *                                            +-- any failure: the keeper is dead by now; unrecord, release, answer the
- * error destroy: record --> kill the keeper --> it is dead, and the kernel has taken all else --> unrecord, release,
- * answer
+ *                                            +-- any failure: the keeper is dead by now; unrecord, release, answer
+ *
+ *   destroy: record --> kill the keeper --> it is dead, and the kernel has taken all else --> unrecord, release, answer
  *
  * What cannot be unrecorded (a full file system) stays in the list as "destroying", without a job, and may be destroyed
  * again. */
@@ -339,6 +339,19 @@ int engine_create_network(Engine *e, const Caller *who, const NetworkRequest *re
 
 /* ---- destroy ---- */
 
+/* The setter, later, only moves the state on. Destroying goes on without the record: a dead keeper tells the next
+ * daemon as much. */
+static void record_destroying(Engine *e, Network *n) {
+        AUTO(error_clear) Error error = ERROR_INIT;
+        NetworkState was = n->state;
+
+        n->state = NETWORK_DESTROYING;
+        if (store_update_network(e->store, n, &error) < 0)
+                log_error("Failed to record that network %s is being destroyed: %s, ignoring", n->name,
+                          error_text(&error));
+        n->state = was;
+}
+
 int engine_destroy_network(Engine *e, const Caller *who, const char *name, EngineDone done, void *userdata,
                            Error *error) {
         Network *n;
@@ -356,15 +369,14 @@ int engine_destroy_network(Engine *e, const Caller *who, const char *name, Engin
         }
 
         streams_stop_network(e, n);
-        if (n->state != NETWORK_DESTROYING) {
-                AUTO(error_clear) Error late = ERROR_INIT;
-                registry_set_network_state(&e->registry, n, NETWORK_DESTROYING);
-                /* Destroying goes on without the record of the intent: a dead keeper tells the next daemon as much. */
-                if (store_update_network(e->store, n, &late) < 0)
-                        log_error("Failed to record that network %s is being destroyed: %s, ignoring", n->name,
-                                  error_text(&late));
-        }
-        return network_begin_removal(e, n, done, userdata, error);
+        if (n->state == NETWORK_DESTROYING)
+                return network_begin_removal(e, n, done, userdata, error);
+
+        record_destroying(e, n);
+        r = network_begin_removal(e, n, done, userdata, error);
+        /* Announced while the kernel takes it apart. */
+        registry_set_network_state(&e->registry, n, NETWORK_DESTROYING);
+        return r;
 }
 
 void network_jobs_done(Engine *e) {

@@ -326,6 +326,16 @@ static GuestRequest act_slot(const Driver *driver, DomainAct act) {
         return NULL;
 }
 
+static const char *const act_names[] = {
+        [ACT_PAUSE] = "pause a domain",
+        [ACT_RESUME] = "resume a domain",
+        [ACT_RESET] = "reset a domain",
+        [ACT_SHUTDOWN] = "ask a domain to shut down",
+        [ACT_SCREENSHOT] = "show a domain's screen",
+        [ACT_VNC] = "give a domain's screen over VNC",
+        [ACT_AGENT] = "connect to a guest agent",
+};
+
 int engine_domain_act(Engine *e, const Caller *who, const char *domain, DomainAct act, EngineDone done, void *userdata,
                       Error *error) {
         Domain *d;
@@ -338,7 +348,8 @@ int engine_domain_act(Engine *e, const Caller *who, const char *domain, DomainAc
 
         GuestRequest request = act_slot(d->guest->driver, act);
         if (!request)
-                return error_set(error, ERROR_NOT_SUPPORTED, "Hypervisor %s cannot do that", d->guest->driver->name);
+                return error_set(error, ERROR_NOT_SUPPORTED, "Hypervisor %s cannot %s", d->guest->driver->name,
+                                 act_names[act]);
         Act *a = malloc(sizeof *a);
         if (!a)
                 return error_set_errno(error, ENOMEM, "Failed to ask domain %s", d->name);

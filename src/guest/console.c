@@ -9,8 +9,9 @@
  * client whose position has fallen out of the ring loses what lies between and is told how much. The source is read in
  * pieces much smaller than the ring, so that a client that keeps up loses nothing.
  *
- * Input goes the other way through one small buffer. While it is full, or there is no source, no client is read: the
- * pressure ends at the client. Of a client that has hung up, what fits into the buffer is kept.
+ * Input goes the other way through one small buffer, to the source that spoke last. While it is full, or there is no
+ * such source, no client is read: the pressure ends at the client. Of a client that has hung up, what fits into the
+ * buffer is kept.
  *
  * Clients end only in their own event handlers, never inside a call from outside, but for console_free().
  *
@@ -51,6 +52,15 @@ typedef struct Client {
         TAILQ_ENTRY(Client) entry;
 } Client;
 
+/* One of the guest's lines. */
+typedef struct Source {
+        Console *console;
+        int read_fd, write_fd; /* -1: none */
+        sd_event_source *read_source, *write_source;
+} Source;
+
+#define SOURCES 2
+
 struct Console {
         sd_event *event;
         uint64_t patience_usec;
@@ -61,9 +71,9 @@ struct Console {
 
         BoundedLog log;
 
-        int read_fd, write_fd; /* -1: none */
-        sd_event_source *read_source, *write_source;
-        char *input; /* behind the ring */
+        Source sources[SOURCES];
+        Source *speaker; /* the one that gets input */
+        char *input;     /* behind the ring */
         size_t input_length;
 
         TAILQ_HEAD(, Client) clients;
@@ -92,7 +102,7 @@ static void ring_put(Console *c, const char *data, size_t length) {
 /* ---- Clients ---- */
 
 static bool takes_input(const Console *c) {
-        return c->write_fd >= 0 && c->input_length < INPUT_SIZE;
+        return c->speaker->write_fd >= 0 && c->input_length < INPUT_SIZE;
 }
 
 static bool is_behind(const Client *client) {
@@ -260,27 +270,35 @@ static void output(Console *c, const char *data, size_t length) {
         clients_update(c);
 }
 
-static void drop_write_side(Console *c) {
-        c->write_source = sd_event_source_disable_unref(c->write_source);
-        fd_drop(&c->write_fd);
+static void drop_write_side(Source *s) {
+        Console *c = s->console;
+
+        s->write_source = sd_event_source_disable_unref(s->write_source);
+        fd_drop(&s->write_fd);
+        if (s != c->speaker)
+                return;
         c->input_length = 0;
+        for (size_t i = 0; i < SOURCES; i++)
+                if (c->sources[i].write_fd >= 0)
+                        c->speaker = &c->sources[i];
 }
 
-static void drop_source(Console *c) {
-        c->read_source = sd_event_source_disable_unref(c->read_source);
-        fd_drop(&c->read_fd);
-        drop_write_side(c);
+static void drop_source(Source *s) {
+        s->read_source = sd_event_source_disable_unref(s->read_source);
+        fd_drop(&s->read_fd);
+        drop_write_side(s);
 }
 
 /* Give the guest what it takes; wait for the rest, and let the clients go on when there is room. */
 static void input_flush(Console *c) {
         bool was_full = c->input_length == INPUT_SIZE;
+        Source *s = c->speaker;
         ssize_t n = 0;
 
-        if (c->write_fd < 0)
+        if (s->write_fd < 0)
                 return;
         while (c->input_length > 0) {
-                n = write(c->write_fd, c->input, c->input_length);
+                n = write(s->write_fd, c->input, c->input_length);
                 if (n < 0 && errno == EINTR)
                         continue;
                 if (n <= 0)
@@ -289,93 +307,120 @@ static void input_flush(Console *c) {
                 memmove(c->input, c->input + n, c->input_length);
         }
         if (n < 0 && errno != EAGAIN) {
-                drop_write_side(c);
+                drop_write_side(s);
                 clients_update(c);
                 return;
         }
-        if (sd_event_source_set_enabled(c->write_source, c->input_length > 0 ? SD_EVENT_ON : SD_EVENT_OFF) < 0)
+        if (sd_event_source_set_enabled(s->write_source, c->input_length > 0 ? SD_EVENT_ON : SD_EVENT_OFF) < 0)
                 c->input_length = 0;
         if (was_full && c->input_length < INPUT_SIZE)
                 clients_update(c);
 }
 
-static int source_writable(sd_event_source *s UNUSED, int fd UNUSED, uint32_t revents UNUSED, void *userdata) {
-        input_flush(userdata);
+static int source_writable(sd_event_source *source UNUSED, int fd UNUSED, uint32_t revents UNUSED, void *userdata) {
+        Source *s = userdata;
+
+        if (s == s->console->speaker)
+                input_flush(s->console);
+        else
+                (void)sd_event_source_set_enabled(s->write_source, SD_EVENT_OFF);
         return 0;
 }
 
+/* What the former speaker has not taken goes to this one. */
+static void hear(Source *s) {
+        Console *c = s->console;
+
+        if (s == c->speaker || s->write_fd < 0)
+                return;
+        c->speaker = s;
+        input_flush(c);
+        clients_update(c);
+}
+
 /* 1: something was read, 0: nothing is there now, negative: the source has ended. */
-static int read_source(Console *c) {
+static int read_source(Source *s) {
         char data[READ_SIZE];
-        ssize_t n = read(c->read_fd, data, sizeof data);
+        ssize_t n = read(s->read_fd, data, sizeof data);
 
         if (n < 0)
                 return errno == EAGAIN || errno == EINTR ? 0 : -errno;
         if (n == 0)
                 return -EPIPE;
-        output(c, data, (size_t)n);
+        output(s->console, data, (size_t)n);
+        hear(s);
         return 1;
 }
 
-static int source_readable(sd_event_source *s UNUSED, int fd UNUSED, uint32_t revents UNUSED, void *userdata) {
-        Console *c = userdata;
-        int r = read_source(c);
+static int source_readable(sd_event_source *source UNUSED, int fd UNUSED, uint32_t revents, void *userdata) {
+        Source *s = userdata;
+        int r = read_source(s);
 
         if (r < 0 || (r == 0 && revents & (EPOLLHUP | EPOLLERR) && !(revents & EPOLLIN))) {
-                drop_source(c);
-                clients_update(c);
+                drop_source(s);
+                clients_update(s->console);
         }
         return 0;
 }
 
 /* What a source still holds before it goes; bounded, since whoever is behind it may be writing all the time. */
-static void drain_source(Console *c) {
+static void drain_source(Source *s) {
         size_t most = DRAIN_MAX / READ_SIZE;
 
-        while (c->read_fd >= 0 && most-- > 0 && read_source(c) > 0)
+        while (s->read_fd >= 0 && most-- > 0 && read_source(s) > 0)
                 ;
 }
 
-static int add_read_side(Console *c) {
+static int add_read_side(Source *s) {
         int r;
 
-        r = fd_set_nonblock(c->read_fd, true);
+        r = fd_set_nonblock(s->read_fd, true);
         if (r < 0)
                 return r;
-        r = sd_event_add_io(c->event, &c->read_source, c->read_fd, EPOLLIN, source_readable, c);
+        r = sd_event_add_io(s->console->event, &s->read_source, s->read_fd, EPOLLIN, source_readable, s);
         return r < 0 ? r : 0;
 }
 
-static int add_write_side(Console *c) {
+static int add_write_side(Source *s) {
         int r;
 
-        r = fd_set_nonblock(c->write_fd, true);
+        r = fd_set_nonblock(s->write_fd, true);
         if (r < 0)
                 return r;
-        r = sd_event_add_io(c->event, &c->write_source, c->write_fd, EPOLLOUT, source_writable, c);
+        r = sd_event_add_io(s->console->event, &s->write_source, s->write_fd, EPOLLOUT, source_writable, s);
         if (r < 0)
                 return r;
-        return sd_event_source_set_enabled(c->write_source, SD_EVENT_OFF);
+        return sd_event_source_set_enabled(s->write_source, SD_EVENT_OFF);
+}
+
+static int set_source(Source *s, int read_fd, int write_fd) {
+        int r = 0;
+
+        drain_source(s);
+        drop_source(s);
+        s->read_fd = read_fd;
+        /* epoll knows a descriptor once: a pty or a socket gets one for each direction. */
+        s->write_fd = write_fd >= 0 && write_fd == read_fd ? fcntl(write_fd, F_DUPFD_CLOEXEC, 3) : write_fd;
+        if (write_fd >= 0 && s->write_fd < 0)
+                r = -errno;
+        if (r == 0 && s->read_fd >= 0)
+                r = add_read_side(s);
+        if (r == 0 && s->write_fd >= 0)
+                r = add_write_side(s);
+        if (r < 0)
+                drop_source(s);
+        if (s->console->speaker->write_fd < 0)
+                s->console->speaker = s;
+        clients_update(s->console);
+        return r;
 }
 
 int console_set_source(Console *c, int read_fd, int write_fd) {
-        int r = 0;
+        return set_source(&c->sources[0], read_fd, write_fd);
+}
 
-        drain_source(c);
-        drop_source(c);
-        c->read_fd = read_fd;
-        /* epoll knows a descriptor once: a pty or a socket gets one for each direction. */
-        c->write_fd = write_fd >= 0 && write_fd == read_fd ? fcntl(write_fd, F_DUPFD_CLOEXEC, 3) : write_fd;
-        if (write_fd >= 0 && c->write_fd < 0)
-                r = -errno;
-        if (r == 0 && c->read_fd >= 0)
-                r = add_read_side(c);
-        if (r == 0 && c->write_fd >= 0)
-                r = add_write_side(c);
-        if (r < 0)
-                drop_source(c);
-        clients_update(c);
-        return r;
+int console_set_second_source(Console *c, int read_fd, int write_fd) {
+        return set_source(&c->sources[1], read_fd, write_fd);
 }
 
 void console_note(Console *c, const char *text) {
@@ -431,7 +476,9 @@ int console_new(sd_event *event, int log_fd, uint64_t log_max, Console **ret) {
         c->event = sd_event_ref(event);
         c->patience_usec = CONSOLE_PATIENCE_USEC;
         c->log = log;
-        c->read_fd = c->write_fd = -1;
+        for (size_t i = 0; i < SOURCES; i++)
+                c->sources[i] = (Source){ .console = c, .read_fd = -1, .write_fd = -1 };
+        c->speaker = c->sources;
         TAILQ_INIT(&c->clients);
         *ret = c;
         return 0;
@@ -442,8 +489,10 @@ Console *console_free(Console *c) {
 
         if (!c)
                 return NULL;
-        drain_source(c);
-        drop_source(c);
+        for (size_t i = 0; i < SOURCES; i++) {
+                drain_source(&c->sources[i]);
+                drop_source(&c->sources[i]);
+        }
         while ((client = TAILQ_FIRST(&c->clients))) {
                 (void)client_send(client);
                 client_end(client);

@@ -30,6 +30,11 @@ Console *console_free(Console *c);
  * A source that ends by itself (end-of-file, a pty without a slave) is closed; the console and its clients stay. */
 int console_set_source(Console *c, int read_fd, int write_fd);
 
+/* A second line of the same guest: a guest of Xen's may speak on its emulated serial port as well as on Xen's console.
+ * What comes from either is one stream; input goes to the one that spoke last, to the first before any has. Otherwise
+ * as console_set_source(). */
+int console_set_second_source(Console *c, int read_fd, int write_fd);
+
 /* Print something of ours among the guest's output ("debmarshal: boot loader started"). */
 void console_note(Console *c, const char *text);
 

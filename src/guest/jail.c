@@ -8,6 +8,7 @@
  *   pivot      the tmpfs becomes the root, read-only; the old tree is detached, and with it every host mount
  *   limits     host name, resource limits, umask
  *   identity   bounding set, ids, capabilities, no_new_privs; must not come earlier: all of the above needs them
+ *   filter     of system calls, where the program brings none of its own
  *
  * The daemon may live in a chroot that is no mount point, as build hosts make them, from which pivot_root() cannot
  * start. So the child joins its own mount namespace, which puts it at the real root; takes a descriptor of it; and goes
@@ -42,6 +43,7 @@
 
 #include "base/fd.h"
 #include "base/string-util.h"
+#include "guest/filter.h"
 
 #define JAIL_FILES_MAX 1024
 #define NOBODY         65534
@@ -478,5 +480,9 @@ int jail_prepare(void *jail, const char **ret_step) {
                 r = set_limits(j);
         if (r == 0)
                 r = drop_privilege(j);
+        if (r == 0 && j->filtered) {
+                doing("filter system calls");
+                r = filter_system_calls();
+        }
         return r;
 }

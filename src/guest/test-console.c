@@ -390,6 +390,53 @@ static void test_client_gone_without_source(void **state) {
         assert_int_equal(rig->ended, 1);
 }
 
+/* What the guest has got on one of its lines. */
+static void expect_input(int fd, const char *text) {
+        char buffer[64] = "";
+        ssize_t n = read(fd, buffer, sizeof buffer - 1);
+
+        if (*text)
+                assert_int_equal(n, strlen(text));
+        else
+                assert_true(n < 0 && errno == EAGAIN);
+        assert_string_equal(buffer, text);
+}
+
+static void test_input_goes_to_the_line_that_spoke_last(void **state) {
+        Rig *rig = *state;
+        int out[2], in[2];
+        AUTO(fd_drop) int client = attach(rig);
+
+        assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+        assert_int_equal(pipe2(in, O_CLOEXEC | O_NONBLOCK), 0);
+        assert_int_equal(console_set_second_source(rig->console, out[0], in[1]), 0);
+        assert_int_equal(write(client, "a", 1), 1);
+        turn(rig);
+        expect_input(rig->guest_in, "a");
+
+        assert_int_equal(write(out[1], "serial", 6), 6);
+        turn(rig);
+        expect_read(client, "serial");
+        assert_int_equal(write(client, "b", 1), 1);
+        turn(rig);
+        expect_input(in[0], "b");
+        expect_input(rig->guest_in, "");
+
+        print(rig, "xen");
+        expect_read(client, "xen");
+        assert_int_equal(write(client, "c", 1), 1);
+        turn(rig);
+        expect_input(rig->guest_in, "c");
+
+        /* One that goes leaves the input to the other. */
+        assert_int_equal(console_set_source(rig->console, -1, -1), 0);
+        assert_int_equal(write(client, "d", 1), 1);
+        turn(rig);
+        expect_input(in[0], "d");
+        fd_drop(&out[1]);
+        fd_drop(&in[0]);
+}
+
 static void test_pty_source(void **state) {
         Rig *rig = *state;
         AUTO(fd_drop) int a = attach(rig);
@@ -558,6 +605,7 @@ int main(void) {
                 T(test_source_swap_keeps_order),
                 T(test_detached_keeps_clients),
                 T(test_client_gone_without_source),
+                T(test_input_goes_to_the_line_that_spoke_last),
                 T(test_pty_source),
                 T(test_note_begins_a_line),
                 T(test_text_since),

@@ -188,6 +188,35 @@ static void test_devices_work(void **state) {
         rmdir(dir);
 }
 
+/* It may open what is root's until it has become another, and that alone: the mode says who else may, not the rights
+ * that root has elsewhere. */
+static void test_becomes_another_itself(void **state) {
+        Baseline *b = *state;
+        char dir[] = "/run/test-jail-XXXXXX", node[64], script[512];
+        assert_non_null(mkdtemp(dir));
+        snprintf(node, sizeof node, "%s/null", dir);
+        assert_int_equal(mknod(node, S_IFCHR | 0600, makedev(1, 3)), 0);
+        Jail j = system_jail();
+        j.becomes_itself = true;
+        jail_add_root_device(&j, node);
+        jail_add_bind(&j, "/usr/bin/setpriv", "/usr/bin/setpriv", false);
+        snprintf(script, sizeof script,
+                 "exec 2>/dev/null; echo >%s && echo root; exec setpriv --reuid=%d --regid=%d --clear-groups "
+                 "/bin/sh -c 'echo >%s || echo another'",
+                 node, JAIL_UID, JAIL_UID, node);
+        check_shell(b->event, &j, script, "root\nanother\n");
+        unlink(node);
+        rmdir(dir);
+}
+
+static void test_filtered_makes_no_process(void **state) {
+        Baseline *b = *state;
+        Jail j = system_jail();
+        j.filtered = true;
+        check_shell(b->event, &j, "exec 2>&1; echo alone; /bin/sh -c 'echo another'; echo no",
+                    "alone\n/bin/sh: 1: Cannot fork\n");
+}
+
 /* ---- files ---- */
 
 static void test_files_by_descriptor(void **state) {
@@ -561,6 +590,8 @@ int main(void) {
                 TEST(test_nothing_can_be_written),
                 TEST(test_limits_and_names),
                 TEST(test_devices_work),
+                TEST(test_becomes_another_itself),
+                TEST(test_filtered_makes_no_process),
                 TEST(test_files_by_descriptor),
                 TEST(test_copies_have_a_cap),
                 TEST(test_what_is_refused),

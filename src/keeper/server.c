@@ -17,6 +17,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,10 +114,24 @@ static void read_words(Server *s, char words[SERVER_WORDS_MAX], int status) {
                 snprintf(words, SERVER_WORDS_MAX, "%s ended with status %#x and said nothing", s->program, status);
 }
 
+/* What a launcher leaves that did not end as it should: the next server could not bind what this one has bound. Each
+ * that ends leaves its own child to us. */
+static void end_rest(const Server *s) {
+        pid_t pid;
+
+        while ((pid = find_server(s)) > 0) {
+                (void)kill(pid, SIGKILL);
+                while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+                        ;
+        }
+}
+
 /* One child has ended. Returns whether the server is on its way or running. */
 static bool server_reaped(Server *s, pid_t pid, int status) {
         if (pid == s->launcher) {
                 s->launcher = 0;
+                if (status != 0)
+                        end_rest(s);
                 s->pid = status == 0 ? find_server(s) : 0;
         } else if (pid == s->pid) {
                 s->pid = find_server(s);

@@ -315,6 +315,50 @@ static void test_server_is_started_again(void **state) {
         rig_free(&rig);
 }
 
+/* In place of dnsmasq: what serves is a child of the launcher's too. The second time the launcher is killed when its
+ * server has bound its port; which time it is stands in the bridge's alias, the only thing here that it may write. */
+#define FRAIL_SERVER                                                                                                   \
+        "#!/bin/sh\n"                                                                                                  \
+        "cat >/dev/null\n"                                                                                             \
+        "busybox nc -l -p 5353 </dev/null >/dev/null 2>&1 &\n"                                                         \
+        "sleep 0.2\n"                                                                                                  \
+        "kill -0 $! || exit 2\n"                                                                                       \
+        "case $(ip link show br0) in\n"                                                                                \
+        "*second*) ;;\n"                                                                                               \
+        "*first*) ip link set br0 alias second; kill -KILL $$ ;;\n"                                                    \
+        "*) ip link set br0 alias first ;;\n"                                                                          \
+        "esac\n"
+
+static void test_killed_launcher_leaves_no_server(void **state) {
+        Baseline *b = *state;
+        char path[] = "/tmp/test-keeper-XXXXXX";
+        pid_t after[8];
+        Rig rig;
+
+        int fd = mkstemp(path);
+        assert_true(fd >= 0);
+        assert_int_equal(write(fd, FRAIL_SERVER, strlen(FRAIL_SERVER)), strlen(FRAIL_SERVER));
+        assert_int_equal(fchmod(fd, 0755), 0);
+        close(fd);
+        rig_init(&rig, b->event, true, SOME_UID, IPV6_NONE);
+        rig.host.dnsmasq_path = path;
+        rig_up(&rig);
+
+        pid_t before = server_of(&rig);
+        assert_int_equal(kill(before, SIGKILL), 0);
+        uint64_t end = now_monotonic_usec() + 5 * USEC_PER_SEC;
+        while ((shell_in(&rig, "ip link show br0 | grep -q second") != 0 ||
+                children_of(rig.network->keeper.pid, after, 8) != 1) &&
+               now_monotonic_usec() < end)
+                loop_for(b->event, 10 * USEC_PER_MSEC);
+        loop_for(b->event, USEC_PER_SEC); /* in which five restarts would have been used up */
+        assert_false(rig.ended);
+        assert_int_equal(shell_in(&rig, "ss -Hltn | grep -q :5353"), 0);
+        rig_down(&rig);
+        rig_free(&rig);
+        unlink(path);
+}
+
 static void test_adoption(void **state) {
         Baseline *b = *state;
         Rig rig;
@@ -484,6 +528,7 @@ int main(int argc, char **argv) {
                 TEST(test_dhcp6_gives_the_reserved_address),
                 TEST(test_stranger_gets_nothing),
                 TEST(test_server_is_started_again),
+                TEST(test_killed_launcher_leaves_no_server),
                 TEST(test_adoption),
                 TEST(test_without_dnsmasq),
                 TEST(test_server_says_why),

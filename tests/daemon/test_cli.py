@@ -529,7 +529,7 @@ def test_screenshot(cli, create, user):
 def test_what_the_null_driver_has_not(cli, create):
     name = create()
     for verb in ("vnc", "agent"):
-        assert "cannot do that" in cli.fails("domain", verb, name)
+        assert "Hypervisor null cannot " in cli.fails("domain", verb, name)
 
 
 @pytest.fixture
@@ -782,6 +782,15 @@ def test_the_daemon_holds_nothing_of_its_starter(fresh):
     assert process.communicate(timeout=60) == (b"", b"")
     assert os.read(reader, 1) == b""
     os.close(reader)
+    targets = {os.readlink(f"/proc/{peer_pid(fresh.socket)}/fd/{n}") for n in "012"}
+    assert all(t == "/dev/null" or t.endswith("debmarshald.log") for t in targets), targets
+
+
+def test_a_daemon_started_without_standard_descriptors(fresh, user):
+    """What it opens must not get their numbers, which it gives away as it goes into the background."""
+    command = ["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', os.path.join(BUILD, "debmarshald"), "--scope=session", "--daemonize"]
+    assert subprocess.run(command, env=fresh.env, timeout=30, check=False, **user.popen_identity()).returncode == 0
+    assert fresh("--session", "network", "list", "--json") == "[]\n"
     targets = {os.readlink(f"/proc/{peer_pid(fresh.socket)}/fd/{n}") for n in "012"}
     assert all(t == "/dev/null" or t.endswith("debmarshald.log") for t in targets), targets
 

@@ -24,7 +24,7 @@ programs=(
 	/bin/{bash,ip,mount,umount} /usr/bin/{nsenter,setpriv,strace} /sbin/losetup /usr/sbin/dnsmasq
 	/usr/libexec/xen-qemu-system-i386 /usr/bin/python3.11
 )
-libraries=(libxenguest libxenctrl libxenstore libxenforeignmemory libsystemd libsqlite3 libmnl libjansson libcap-ng libasan libubsan libnss_files)
+libraries=(libxenguest libxenctrl libxenstore libxenvchan libxenforeignmemory libsystemd libsqlite3 libmnl libjansson libcap-ng libasan libubsan libnss_files)
 
 [[ $# -eq 1 ]] || {
 	echo "usage: ${0##*/} DIR" >&2
@@ -124,6 +124,7 @@ for library in "${libraries[@]}"; do
 	done < <(find "$root"/{,usr/}lib/x86_64-linux-gnu -maxdepth 1 -name "$library.so.*")
 done
 put /usr/lib/xen-4.17/boot/hvmloader /usr/share/seabios/{bios-256k,vgabios-cirrus,vgabios-stdvga}.bin
+put /usr/share/qemu/{linuxboot.bin,linuxboot_dma.bin,keymaps/en-us}
 put_python
 put_modules "$version"
 install -m 755 "$here/init" "$tree/init"

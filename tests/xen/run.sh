@@ -32,6 +32,7 @@ for file in debmarshald debmarshal debmarshal-keeper debmarshal-xen.so; do
 	cp "$build/$file" "$share/tree/build/"
 done
 cp "$guests"/amd64/{vmlinuz,initrd.gz} "$share/tree/guests/"
+gcc -nostdlib -m16 -Wl,-m,elf_i386,--oformat=binary,-Ttext=0x7c00 -o "$share/tree/guests/boot-sector" "$here/boot-sector.S"
 cp -r "$here/../system" "$here" "$share/tree/tests/"
 cp "$suite" "$share/suite"
 [[ $# -eq 0 ]] || printf '%s\0' "$@" >"$share/arguments"

@@ -98,7 +98,7 @@ class Machine:
             found.add("/" + "/".join(above))
         # Parents that stay for the next of their kind, as libxl leaves them, too.
         return {path for path in found
-                if not re.fullmatch(r"/(vm|libxl|local/domain/0/(backend(/v[bi][df])?|error(/backend(/v[bi][df])?)?))", path)}
+                if not re.fullmatch(r"/(vm|libxl|local/domain/0/(device-model|backend(/v[bi][df])?|error(/backend(/v[bi][df])?)?))", path)}
 
     @staticmethod
     def _processes():

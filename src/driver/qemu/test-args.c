@@ -1,5 +1,4 @@
-/* The command lines, compared with those in golden/: one argument a line. GOLDEN_UPDATE=1 writes them anew. */
-#include <fcntl.h>
+/* The command lines, compared with those in golden/. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -8,25 +7,9 @@
 
 #include <cmocka.h>
 
-#include "base/fd.h"
 #include "base/string-util.h"
 #include "driver/qemu/args.h"
-
-static char *golden_path(const char *name) {
-        return string_printf("%s/%s", GOLDEN_DIR, name);
-}
-
-static void check_golden(const char *name, char *const *argv) {
-        AUTO(string_drop) char *path = golden_path(name);
-        AUTO(string_drop) char *joined = string_list_join(argv, "\n");
-        AUTO(string_drop) char *text = string_printf("%s\n", joined);
-        AUTO(string_drop) char *wanted = NULL;
-
-        if (getenv("GOLDEN_UPDATE"))
-                assert_int_equal(file_replace(AT_FDCWD, path, text, 0644), 0);
-        assert_int_equal(file_read_all(AT_FDCWD, path, 1 << 20, &wanted, NULL), 0);
-        assert_string_equal(text, wanted);
-}
+#include "driver/test-golden.h"
 
 typedef struct Fixture {
         DomainSpec spec;
@@ -74,7 +57,7 @@ static void test_bare(void **state) {
         (void)state;
         begin(&f, "x86_64");
         assert_int_equal(qemu_args(&f.args, &f.argv, &f.fds), 0);
-        check_golden("bare", f.argv);
+        golden_check(GOLDEN_DIR, "bare", f.argv);
         assert_int_equal(f.fds.count, 2);
         assert_int_equal(f.fds.fds[0], 20);
         assert_int_equal(f.fds.fds[1], 21);
@@ -95,7 +78,7 @@ static void test_kernel(void **state) {
         f.spec.on_reboot = END_DESTROY;
         f.spec.vnc_password = strdup("secret");
         assert_int_equal(qemu_args(&f.args, &f.argv, &f.fds), 0);
-        check_golden("kernel-aarch64", f.argv);
+        golden_check(GOLDEN_DIR, "kernel-aarch64", f.argv);
         for (char **a = f.argv; *a; a++) {
                 assert_null(strstr(*a, "secret"));
                 assert_null(strstr(*a, "/boot"));
@@ -158,7 +141,7 @@ static void test_disks_and_nics(void **state) {
         f.args.n_taps = 2;
         f.args.kvm = true;
         assert_int_equal(qemu_args(&f.args, &f.argv, &f.fds), 0);
-        check_golden("disks-nics-kvm", f.argv);
+        golden_check(GOLDEN_DIR, "disks-nics-kvm", f.argv);
         for (char **a = f.argv; *a; a++)
                 assert_null(strstr(*a, "script"));
         /* Lowest layer first, then its users. */
@@ -178,7 +161,7 @@ static void test_uefi(void **state) {
         f.args.firmware_code_fd = 50;
         f.args.firmware_vars_fd = 51;
         assert_int_equal(qemu_args(&f.args, &f.argv, &f.fds), 0);
-        check_golden("uefi-aarch64", f.argv);
+        golden_check(GOLDEN_DIR, "uefi-aarch64", f.argv);
         end(&f);
 }
 

@@ -1,10 +1,16 @@
-/* The boot of a guest, the first as any other: the worker that builds it, then one for each of its interfaces, then it
- * runs. See guest.c for the states, work.c for what the workers do. */
+/* The boot of a guest, the first as any other: the worker that builds it, then one for each of its interfaces, then its
+ * device model, if it is to have one, then it runs. The interfaces come first, since the model is given their taps. See
+ * guest.c for the states, work.c for what the workers do. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/fd.h"
+#include "driver/xen/model-args.h"
 #include "driver/xen/xen-internal.h"
+
+static bool has_pv_devices(const XenGuest *x) {
+        return x->type != MACHINE_HVM || model_offers_pv(&x->guest.domain->spec);
+}
 
 /* ---- built, to running ---- */
 
@@ -19,6 +25,28 @@ static void let_run(XenGuest *x) {
                 xen_guest_booted(x);
 }
 
+void xen_boot_modelled(XenGuest *x, const Error *failure) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (!failure) {
+                let_run(x);
+                return;
+        }
+        error_set(&e, failure->id, "%s", error_text(failure));
+        xen_guest_fail(x, &e);
+}
+
+static void start_model(XenGuest *x) {
+        const XenIdentity who = { .domain = x->guest.domain, .type = x->type };
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        x->model.id = x->id;
+        x->model.memory = x->guest.domain->spec.memory - entries_video_memory(&who);
+        xen_guest_set_state(x, XEN_MODEL);
+        if (model_start(&x->model, &e) < 0)
+                xen_guest_fail(x, &e);
+}
+
 static void nic_joined(Worker *w, WorkerReply *reply, const Error *failure);
 
 static void join_next(XenGuest *x) {
@@ -26,11 +54,16 @@ static void join_next(XenGuest *x) {
         const Guest *g = &x->guest;
 
         if (x->joined == g->domain->spec.n_nics) {
-                let_run(x);
+                if (x->type == MACHINE_HVM)
+                        start_model(x);
+                else
+                        let_run(x);
                 return;
         }
         int *namespaces = x->namespaces[x->joined];
-        x->work.join = (JoinWork){ .id = x->id,
+        x->work.join = (JoinWork){ .link = has_pv_devices(x),
+                                   .tap = x->type == MACHINE_HVM,
+                                   .id = x->id,
                                    .nic = x->joined,
                                    .namespaces = { namespaces[ENTER_USER], namespaces[ENTER_NET] },
                                    .privileged = g->host->privileged,
@@ -40,7 +73,7 @@ static void join_next(XenGuest *x) {
                 xen_guest_fail(x, &e);
 }
 
-static void nic_joined(Worker *w, UNUSED WorkerReply *reply, const Error *failure) {
+static void nic_joined(Worker *w, WorkerReply *reply, const Error *failure) {
         XenGuest *x = w->userdata;
         AUTO(error_clear) Error e = ERROR_INIT;
 
@@ -48,6 +81,10 @@ static void nic_joined(Worker *w, UNUSED WorkerReply *reply, const Error *failur
                 error_set(&e, failure->id, "%s", error_text(failure));
                 xen_guest_fail(x, &e);
                 return;
+        }
+        if (reply->fds.count > 0) {
+                fd_drop(&x->model.taps[x->joined]);
+                x->model.taps[x->joined] = fd_take(&reply->fds.fds[0]);
         }
         x->joined++;
         join_next(x);
@@ -86,7 +123,8 @@ static size_t list_descriptors(const XenGuest *x, int *fds) {
         const GuestFiles *files = &x->guest.files;
         size_t n = 0;
 
-        fds[n++] = files->kernel_fd;
+        if (files->kernel_fd >= 0)
+                fds[n++] = files->kernel_fd;
         if (files->initrd_fd >= 0)
                 fds[n++] = files->initrd_fd;
         for (size_t i = 0; i < files->n_disks; i++)
@@ -111,6 +149,7 @@ int xen_boot(XenGuest *x, Error *e) {
         x->work.start = (StartWork){ .domain = g->domain,
                                      .files = &g->files,
                                      .type = x->type,
+                                     .pv_devices = has_pv_devices(x),
                                      .deadline_usec = g->host->limits->start_usec / 2 };
         for (size_t i = 0; i < g->domain->spec.n_nics; i++)
                 x->work.start.networks[i] = x->namespaces[i][ENTER_NET];
@@ -140,7 +179,7 @@ static void files_opened(FilesJob *j, GuestFiles *files, const Error *failure) {
 /* The former domain is gone. */
 void xen_boot_anew(XenGuest *x) {
         AUTO(error_clear) Error e = ERROR_INIT;
-        bool open = x->guest.files.kernel_fd >= 0;
+        bool open = x->guest.files.kernel_fd >= 0 || x->guest.files.n_disks > 0;
 
         if (!open) {
                 x->files_job.spec = &x->guest.domain->spec;

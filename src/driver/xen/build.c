@@ -1,10 +1,12 @@
 /* The steps are those of Xen's interface, in the order that it demands:
  *
  *   create --> processors, limits, clock, CPUID --> event channels --> image parsed --> memory populated
- *          --> (PVH: memory map, ACPI) --> image copied in --> rings granted
+ *          --> (PVH: ACPI; PVH, HVM: memory map) --> image copied in --> rings granted
  *
  * A PVH guest is an HVM domain without devices: its kernel is entered directly with a start-info page, its rings are in
  * special pages, its memory has a map. A PV guest is given page tables, and its rings are found through them.
+ *
+ * What a guest with devices needs beyond that is in build-hvm.c.
  *
  * The time-stamp counter is always the processor's own: what else Xen offers is for guests that move between hosts. */
 #include "driver/xen/build.h"
@@ -14,34 +16,26 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <xenguest.h>
-
-#include <xen/hvm/e820.h>
 #include <xen/hvm/params.h>
 
 #include "base/fd.h"
 #include "base/string-util.h"
-#include "driver/xen/acpi.h"
+#include "driver/xen/build-internal.h"
 
 #define DOM0             0
 #define SLACK_KILOBYTES  1024 /* beyond what the guest is given, for the rings and other special pages */
 #define EVENT_PORTS_MAX  1023
 #define TSC_NATIVE       2
-#define TIMER_NO_DELAY   1 /* missed ticks are not made up for */
-#define E820_ENTRIES_MAX 4
-
-typedef struct Build {
-        Xen *xen;
-        const XenIdentity *who;
-        struct xc_dom_image *image;
-        char *kernel, *initrd;
-        AcpiTables acpi;
-        struct e820entry map[E820_ENTRIES_MAX];
-        XenRings rings;
-} Build;
+#define TIMER_NO_DELAY   1        /* missed ticks are not made up for */
+#define VGA_HOLE_PAGES   0x20     /* from 0xa0000 to 0xc0000 */
+#define CONVENTIONAL_END 0x100000 /* of the memory below which hvmloader makes the map */
 
 static bool is_pv(const XenIdentity *who) {
         return who->type == MACHINE_PV;
+}
+
+static bool is_hvm(const XenIdentity *who) {
+        return who->type == MACHINE_HVM;
 }
 
 /* Xen's own bookkeeping of a contained guest, in bytes: a megabyte for each processor, and two pages for each megabyte.
@@ -81,7 +75,8 @@ int build_create(Xen *x, const Domain *d, MachineType type, uint32_t *ret_id, Er
         memcpy(config.handle, d->uuid, sizeof config.handle);
         if (type != MACHINE_PV) {
                 config.flags = XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap | XEN_DOMCTL_CDF_oos_off;
-                config.arch.emulation_flags = XEN_X86_EMU_LAPIC;
+                config.arch.emulation_flags =
+                        type == MACHINE_HVM ? XEN_X86_EMU_ALL & ~XEN_X86_EMU_VPCI : XEN_X86_EMU_LAPIC;
         }
         if (xc_domain_create(x->xc, &id, &config) != 0)
                 return xen_fail(x, e, "Failed to create the domain in Xen");
@@ -115,6 +110,8 @@ static int set_limits(Build *b, Error *e) {
                 return xen_fail(b->xen, e, "Failed to limit the guest's memory");
         if (prepare_memory(b) != 0)
                 return xen_fail(b->xen, e, "Failed to prepare the guest's memory");
+        if (is_hvm(b->who) && build_hvm_prepare(b, e) < 0)
+                return -EIO;
         if (xc_domain_set_tsc_info(xc, id, TSC_NATIVE, 0, 0, 0) != 0)
                 return xen_fail(b->xen, e, "Failed to set the guest's clock");
         int r = xc_cpuid_apply_policy(xc, id, false, NULL, 0, true, false, false, NULL, NULL);
@@ -154,8 +151,10 @@ static int read_image(const Build *b, int fd, uint64_t size, const char *what, c
 
 static int load_image(Build *b, const GuestFiles *files, Error *e) {
         size_t kernel_size = 0, initrd_size = 0;
-        int r = read_image(b, files->kernel_fd, files->kernel_size, "kernel", &b->kernel, &kernel_size, e);
 
+        if (is_hvm(b->who))
+                return build_hvm_load(b, e);
+        int r = read_image(b, files->kernel_fd, files->kernel_size, "kernel", &b->kernel, &kernel_size, e);
         if (r >= 0 && files->initrd_fd >= 0)
                 r = read_image(b, files->initrd_fd, files->initrd_size, "initrd", &b->initrd, &initrd_size, e);
         if (r < 0)
@@ -168,29 +167,38 @@ static int load_image(Build *b, const GuestFiles *files, Error *e) {
         return 0;
 }
 
+/* The memory of a screen is its emulator's to get. */
+static uint64_t memory_to_populate(const XenIdentity *who) {
+        return who->domain->spec.memory - entries_video_memory(who);
+}
+
 /* Where the memory of a contained guest is: below the hole for devices, the rest above 4 GiB. */
 static void lay_out_memory(Build *b) {
         struct xc_dom_image *image = b->image;
-        uint64_t memory = b->who->domain->spec.memory;
-        const uint64_t four = 1ULL << 32;
+        const uint64_t memory = memory_to_populate(b->who), four = 1ULL << 32;
+        const uint64_t hole = is_hvm(b->who) ? HVM_BELOW_4G_MMIO_START : ACPI_ADDRESS;
 
         image->target_pages = memory >> XC_PAGE_SHIFT;
-        image->mmio_size = four - ACPI_ADDRESS;
-        image->mmio_start = ACPI_ADDRESS;
-        image->lowmem_end = memory > ACPI_ADDRESS ? ACPI_ADDRESS : memory;
-        image->highmem_end = memory > ACPI_ADDRESS ? four + memory - ACPI_ADDRESS : 0;
-        image->device_model = false;
+        image->mmio_size = four - hole;
+        image->mmio_start = hole;
+        image->lowmem_end = memory > hole ? hole : memory;
+        image->highmem_end = memory > hole ? four + memory - hole : 0;
+        image->device_model = is_hvm(b->who);
+        image->vga_hole_size = is_hvm(b->who) ? VGA_HOLE_PAGES : 0;
 }
 
 static int set_memory_map(Build *b, Error *e) {
         const uint64_t special = X86_HVM_END_SPECIAL_REGION - X86_HVM_NR_SPECIAL_PAGES;
+        const uint64_t start = is_hvm(b->who) ? CONVENTIONAL_END : 0;
         struct xc_dom_image *image = b->image;
         unsigned n = 0;
 
-        b->map[n++] = (struct e820entry){ 0, image->lowmem_end, E820_RAM };
-        b->map[n++] = (struct e820entry){ special << XC_PAGE_SHIFT, (uint64_t)X86_HVM_NR_SPECIAL_PAGES << XC_PAGE_SHIFT,
-                                          E820_RESERVED };
-        b->map[n++] = (struct e820entry){ ACPI_ADDRESS, 2ULL << XC_PAGE_SHIFT, E820_ACPI };
+        b->map[n++] = (struct e820entry){ start, image->lowmem_end - start, E820_RAM };
+        if (!is_hvm(b->who)) {
+                b->map[n++] = (struct e820entry){ special << XC_PAGE_SHIFT,
+                                                  (uint64_t)X86_HVM_NR_SPECIAL_PAGES << XC_PAGE_SHIFT, E820_RESERVED };
+                b->map[n++] = (struct e820entry){ ACPI_ADDRESS, 2ULL << XC_PAGE_SHIFT, E820_ACPI };
+        }
         if (image->highmem_end)
                 b->map[n++] = (struct e820entry){ 1ULL << 32, image->highmem_end - (1ULL << 32), E820_RAM };
         if (xc_domain_set_memory_map(b->xen->xc, b->who->id, b->map, n) != 0)
@@ -218,7 +226,7 @@ static int add_acpi(Build *b, Error *e) {
 
 static int populate(Build *b, Error *e) {
         struct xc_dom_image *image = b->image;
-        unsigned megabytes = (unsigned)(b->who->domain->spec.memory >> 20);
+        unsigned megabytes = (unsigned)(memory_to_populate(b->who) >> 20);
         int r = 0;
 
         if (!is_pv(b->who))
@@ -227,12 +235,9 @@ static int populate(Build *b, Error *e) {
                 return xen_fail(b->xen, e, "Failed to understand the kernel");
         if (xc_dom_mem_init(image, megabytes) != 0 || xc_dom_boot_mem_init(image) != 0)
                 return xen_fail(b->xen, e, "Failed to get the guest's memory");
-        if (!is_pv(b->who)) {
+        if (!is_pv(b->who) && !is_hvm(b->who))
                 r = add_acpi(b, e);
-                if (r >= 0)
-                        r = set_memory_map(b, e);
-        }
-        return r;
+        return r >= 0 && !is_pv(b->who) ? set_memory_map(b, e) : r;
 }
 
 static int finish(Build *b, Error *e) {
@@ -244,14 +249,14 @@ static int finish(Build *b, Error *e) {
                 return xen_fail(b->xen, e, "Failed to share the guest's rings");
         b->rings.store_frame = is_pv(b->who) ? xc_dom_p2m(image, image->xenstore_pfn) : image->xenstore_pfn;
         b->rings.console_frame = is_pv(b->who) ? xc_dom_p2m(image, image->console_pfn) : image->console_pfn;
-        return 0;
+        return is_hvm(b->who) ? build_hvm_tell(b, e) : 0;
 }
 
 static int build_image(Build *b, const GuestFiles *files, Error *e) {
         const DomainSpec *spec = &b->who->domain->spec;
 
         xc_dom_loginit(b->xen->xc);
-        b->image = xc_dom_allocate(b->xen->xc, string_or(spec->cmdline, ""), NULL);
+        b->image = xc_dom_allocate(b->xen->xc, is_hvm(b->who) ? NULL : string_or(spec->cmdline, ""), NULL);
         if (!b->image)
                 return xen_fail(b->xen, e, "Failed to begin the guest's image");
         b->image->container_type = is_pv(b->who) ? XC_DOM_PV_CONTAINER : XC_DOM_HVM_CONTAINER;

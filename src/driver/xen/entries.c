@@ -3,6 +3,7 @@
  *   /local/domain/ID   the guest reads; of a few nodes in it, those by which it answers, it is the owner
  *   /vm/UUID           the guest reads
  *   /libxl/ID          dom0's alone: what xl must be told of a domain that it did not make
+ *   /local/domain/0/device-model/ID    dom0's alone: what its device model finds and says
  *
  * A node of the guest's holds whatever the guest likes. We read none of them but the states of its devices. */
 #include "driver/xen/entries.h"
@@ -11,8 +12,13 @@
 #include <stdio.h>
 
 #include "base/time-util.h"
+#include "driver/xen/model-args.h"
 
 #define DOM0 0
+
+uint64_t entries_video_memory(const XenIdentity *who) {
+        return who->type == MACHINE_HVM ? MODEL_VIDEO_MEMORY : 0;
+}
 
 static const char *vm_path(const char *uuid, char buffer[XEN_PATH_MAX]) {
         snprintf(buffer, XEN_PATH_MAX, "/vm/%s", uuid);
@@ -31,6 +37,10 @@ static void add_vm(XenStoreChange *c, const XenIdentity *who) {
         change_write(c, path, "uuid", "%s", who->uuid);
         change_write(c, path, "name", "%s", who->domain->name);
         change_write(c, path, "start_time", "%llu.00", (unsigned long long)(now_realtime_usec() / USEC_PER_SEC));
+        if (who->domain->spec.vnc_password) { /* where Xen's tools look for it; nobody but dom0 may */
+                change_node(c, path, "vncpasswd", DOM0, XENSTORE_NOBODY);
+                change_write(c, path, "vncpasswd", "%s", who->domain->spec.vnc_password);
+        }
 }
 
 static void add_for_tools(XenStoreChange *c, const XenIdentity *who) {
@@ -61,12 +71,28 @@ static void add_guest_owned(XenStoreChange *c, const char *path, uint32_t id) {
                 change_node(c, path, keys[i], id, XENSTORE_NOBODY);
 }
 
-static void add_memory(XenStoreChange *c, const char *path, const DomainSpec *spec) {
-        unsigned long long kilobytes = spec->memory >> 10;
+static void add_memory(XenStoreChange *c, const char *path, const XenIdentity *who) {
+        unsigned long long all = who->domain->spec.memory >> 10, video = entries_video_memory(who) >> 10;
 
-        change_write(c, path, "memory/static-max", "%llu", kilobytes);
-        change_write(c, path, "memory/target", "%llu", kilobytes);
-        change_write(c, path, "memory/videoram", "0");
+        change_write(c, path, "memory/static-max", "%llu", all);
+        change_write(c, path, "memory/target", "%llu", all - video);
+        change_write(c, path, "memory/videoram", "%llu", video);
+}
+
+/* What hvmloader looks for, and where its device model will. */
+static void add_for_devices(XenStoreChange *c, const char *path, uint32_t id) {
+        char model[XEN_PATH_MAX];
+
+        change_node(c, path, "hvmloader", DOM0, id);
+        change_write(c, path, "hvmloader/bios", "seabios");
+        change_write(c, path, "hvmloader/allow-memory-relocate", "0");
+        change_node(c, path, "platform", DOM0, id);
+        change_write(c, path, "platform/acpi", "1");
+        change_write(c, path, "platform/acpi_s3", "0");
+        change_write(c, path, "platform/acpi_s4", "0");
+        change_write(c, path, "platform/device-model", "qemu_xen");
+        snprintf(model, sizeof model, "/local/domain/0/device-model/%u", id);
+        change_node(c, model, NULL, DOM0, XENSTORE_NOBODY);
 }
 
 static void fill_domain(XenStoreChange *c, const void *userdata) {
@@ -84,7 +110,9 @@ static void fill_domain(XenStoreChange *c, const void *userdata) {
         for (size_t i = 0; i < ARRAY_LEN(directories); i++)
                 change_node(c, path, directories[i], DOM0, who->id);
         add_guest_owned(c, path, who->id);
-        add_memory(c, path, &who->domain->spec);
+        add_memory(c, path, who);
+        if (who->type == MACHINE_HVM)
+                add_for_devices(c, path, who->id);
         for (unsigned i = 0; i < who->domain->spec.vcpus; i++) {
                 char key[32];
                 snprintf(key, sizeof key, "cpu/%u/availability", i);

@@ -17,7 +17,10 @@ typedef struct XenRings {
         unsigned long store_frame, console_frame;
 } XenRings;
 
-/* All that there must be before a guest is built. */
+/* Bytes of a guest's memory that are its emulated screen's. */
+uint64_t entries_video_memory(const XenIdentity *who);
+
+/* All that there must be before a guest is built, or its device model is started. */
 int entries_add(XenStore *s, const XenIdentity *who, Error *e);
 /* Where its rings are. To be followed by the introduction. */
 int entries_add_rings(XenStore *s, const XenIdentity *who, const XenRings *rings, Error *e);

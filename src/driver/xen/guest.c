@@ -1,6 +1,6 @@
 /* How it works: one guest, from start or adoption to its end
  *
- *        start()             built            last interface joined, unpaused
+ *        start()             built            last interface joined (hvm: MODEL), unpaused
  *   NEW ----------> BUILDING -------> JOINING ---------------------------------> UP
  *    |                 |  ^              |                                       |  | reset(), or its reboot
  *    | adopt()         |  +--------------|---------------- OPENING <--+          |  v
@@ -21,6 +21,9 @@
  * A reboot is the removal of the domain and the making of another one. A mark in the domain's directory says that it is
  * under way: a daemon that finds it goes on with it. The files are kept open from one boot to the next; after an
  * adoption they are opened again, as the caller.
+ *
+ * A guest of type hvm has a process as well, its device model (model.h), which is recorded before it runs; its end is
+ * the guest's, and what removes the guest removes it.
  *
  * One worker runs at a time. Callbacks to the engine are the last thing that a function does, since they may free the
  * guest. */
@@ -45,8 +48,8 @@
 static const char *const state_names[] = {
         [XEN_NEW] = "new",           [XEN_ADOPTING] = "adopting", [XEN_OPENING] = "opening",
         [XEN_BUILDING] = "building", [XEN_JOINING] = "joining",   [XEN_UP] = "up",
-        [XEN_CLEARING] = "clearing", [XEN_FAILING] = "failing",   [XEN_STOPPING] = "stopping",
-        [XEN_GONE] = "gone",
+        [XEN_MODEL] = "model",       [XEN_CLEARING] = "clearing", [XEN_FAILING] = "failing",
+        [XEN_STOPPING] = "stopping", [XEN_GONE] = "gone",
 };
 static_assert(ARRAY_LEN(state_names) == XEN_STATE_COUNT, "name missing");
 
@@ -57,7 +60,8 @@ next_states[XEN_STATE_COUNT] = {
         [XEN_ADOPTING] = TO(XEN_UP) | TO(XEN_FAILING) | TO(XEN_STOPPING),
         [XEN_OPENING] = TO(XEN_BUILDING) | TO(XEN_FAILING) | TO(XEN_STOPPING),
         [XEN_BUILDING] = TO(XEN_JOINING) | TO(XEN_FAILING) | TO(XEN_STOPPING),
-        [XEN_JOINING] = TO(XEN_UP) | TO(XEN_FAILING) | TO(XEN_STOPPING),
+        [XEN_JOINING] = TO(XEN_MODEL) | TO(XEN_UP) | TO(XEN_FAILING) | TO(XEN_STOPPING),
+        [XEN_MODEL] = TO(XEN_UP) | TO(XEN_FAILING) | TO(XEN_STOPPING),
         [XEN_UP] = TO(XEN_CLEARING) | TO(XEN_STOPPING),
         [XEN_CLEARING] = TO(XEN_OPENING) | TO(XEN_BUILDING) | TO(XEN_FAILING) | TO(XEN_STOPPING),
         [XEN_FAILING] = TO(XEN_UP) | TO(XEN_STOPPING) | TO(XEN_GONE),
@@ -94,6 +98,7 @@ static void release(XenGuest *x) {
         stop_work(x);
         fd_drop(&x->before);
         x->mirror = mirror_free(x->mirror);
+        model_clear(&x->model);
         drop_loops(x);
         drop_namespaces(x);
         guest_files_clear(&x->guest.files);
@@ -114,6 +119,9 @@ static int link_up(XenGuest *x, Error *e) {
         return 0;
 }
 
+static void model_confirmed(Model *m, const Error *failure);
+static void model_ended(Model *m, const char *text);
+
 int xen_guest_new(Guest **ret) {
         XenGuest *x = calloc(1, sizeof *x);
         if (!x)
@@ -124,6 +132,10 @@ int xen_guest_new(Guest **ret) {
                 for (size_t k = 0; k < ENTER_COUNT; k++)
                         x->namespaces[i][k] = -1;
         worker_init(&x->worker);
+        model_init(&x->model);
+        x->model.guest = &x->guest;
+        x->model.confirmed = model_confirmed;
+        x->model.ended = model_ended;
         files_init(&x->files_job);
         guest_files_init(&x->guest.files);
         *ret = &x->guest;
@@ -235,17 +247,23 @@ static void cleared(Worker *w, WorkerReply *reply, const Error *failure);
 
 static int begin_clear(XenGuest *x, Error *e) {
         AUTO(fd_drop) int before = fd_take(&x->before);
+        int keep[2];
+        size_t n = 0;
 
         stop_work(x);
+        model_end(&x->model);
         x->mirror = mirror_free(x->mirror);
         if (x->guest.console)
                 console_set_source(x->guest.console, -1, -1);
         drop_loops(x);
         x->id = 0;
-        x->work.clear = (ClearWork){ .before = before, .deadline_usec = CLEAR_USEC };
+        x->work.clear = (ClearWork){ .before = before, .model = model_pidfd(&x->model), .deadline_usec = CLEAR_USEC };
         memcpy(x->work.clear.uuid, x->guest.domain->uuid, sizeof x->work.clear.uuid);
-        return xen_guest_work(x, "removing a Xen guest", work_clear, cleared, &before, before >= 0 ? 1 : 0, CLEAR_USEC,
-                              e);
+        if (before >= 0)
+                keep[n++] = before;
+        if (x->work.clear.model >= 0)
+                keep[n++] = x->work.clear.model;
+        return xen_guest_work(x, "removing a Xen guest", work_clear, cleared, keep, n, CLEAR_USEC, e);
 }
 
 static void finish_stop(XenGuest *x) {
@@ -312,6 +330,7 @@ static void cleared(Worker *w, UNUSED WorkerReply *reply, const Error *failure) 
         if (failure)
                 log_write(LOG_ERR, LOG_FIELDS(.domain = x->guest.domain->name),
                           "Failed to remove domain %s from Xen: %s", x->guest.domain->name, error_text(failure));
+        model_clear(&x->model);
         if (x->state == XEN_STOPPING)
                 finish_stop(x);
         else if (x->state == XEN_FAILING)
@@ -423,6 +442,34 @@ void xen_guest_look(XenGuest *x) {
                 end_later(x, END_REBOOT, "the guest rebooted");
 }
 
+/* ---- its device model ---- */
+
+static void adoption_done(XenGuest *x);
+
+static void model_confirmed(Model *m, const Error *failure) {
+        XenGuest *x = container_of(m, XenGuest, model);
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (x->state != XEN_ADOPTING)
+                xen_boot_modelled(x, failure);
+        else if (!failure)
+                adoption_done(x);
+        else {
+                error_set(&e, failure->id, "%s", error_text(failure));
+                xen_guest_fail(x, &e);
+        }
+}
+
+/* The guest cannot go on without it. */
+static void model_ended(Model *m, const char *text) {
+        XenGuest *x = container_of(m, XenGuest, model);
+
+        if (x->state != XEN_UP || x->ended)
+                return;
+        x->ended = true;
+        x->guest.events->ended(&x->guest, END_CRASH, text);
+}
+
 /* ---- adoption ---- */
 
 static int adopt_console(XenGuest *x, Error *e) {
@@ -458,14 +505,24 @@ static int find_domain(XenGuest *x, Error *e) {
         return adopt_console(x, e);
 }
 
-/* From the loop. It may have ended while nobody looked. */
+/* From the loop. A guest with a device model waits for it, unless it is to boot anew with another. */
 static void adopted(XenGuest *x) {
         AUTO(error_clear) Error e = ERROR_INIT;
+        int r = x->booting_again ? 0 : find_domain(x, &e);
 
-        if (!x->booting_again && find_domain(x, &e) < 0) {
-                xen_guest_fail(x, &e); /* something may be left in the store */
-                return;
+        if (r >= 0 && !x->booting_again && x->type == MACHINE_HVM && x->model.state != MODEL_UP) {
+                if (x->model.state != MODEL_NONE && x->model.state != MODEL_ENDING)
+                        return;
+                r = error_set(&e, ERROR_HYPERVISOR_FAILED, "The device model ended while no daemon was running");
         }
+        if (r < 0)
+                xen_guest_fail(x, &e); /* something may be left in the store */
+        else
+                adoption_done(x);
+}
+
+/* It may have ended while nobody looked. */
+static void adoption_done(XenGuest *x) {
         xen_guest_set_state(x, XEN_UP);
         if (x->booting_again)
                 xen_guest_boot_again(x);
@@ -476,12 +533,16 @@ static void adopted(XenGuest *x) {
 
 int xen_guest_adopt(Guest *g, Error *e) {
         XenGuest *x = xen_guest(g);
+        AUTO(error_clear) Error late = ERROR_INIT;
 
         x->type = wanted_type(g->domain);
         int r = link_up(x, e);
         if (r < 0)
                 return r;
         xen_guest_set_state(x, XEN_ADOPTING);
+        if (x->type == MACHINE_HVM && g->domain->process.pid && model_adopt(&x->model, &late) < 0 &&
+            error_is_set(&late))
+                log_write(LOG_WARNING, LOG_FIELDS(.domain = g->domain->name), "%s", error_text(&late));
         x->booting_again = g->domain->state == DOMAIN_RUNNING && faccessat(g->dir_fd, REBOOT_MARK, F_OK, 0) == 0;
         xen_guest_do_later(x);
         return 0;

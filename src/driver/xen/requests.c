@@ -5,6 +5,7 @@
 
 #include <xenstore.h>
 
+#include "driver/screen.h"
 #include "driver/xen/xen-internal.h"
 
 struct XenAnswer {
@@ -69,6 +70,33 @@ int xen_guest_pause(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
 int xen_guest_resume(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
         return set_paused(g, false, answer, userdata, e);
 }
+
+/* ---- the screen ---- */
+
+static int ask_screen(Guest *g, int (*what)(Qmp *qmp, unsigned number, GuestAnswer answer, void *userdata, Error *e),
+                      GuestAnswer answer, void *userdata, Error *e) {
+        XenGuest *x = xen_guest(g);
+        int r = check_up(x, e);
+
+        if (r < 0)
+                return r;
+        if (x->type != MACHINE_HVM)
+                return error_set(e, ERROR_NOT_SUPPORTED, "Xen guests of type %s have no screen",
+                                 machine_type_name(x->type));
+        if (!model_qmp(&x->model))
+                return error_set(e, ERROR_INVALID_STATE, "The device model of domain %s is ending", g->domain->name);
+        return what(model_qmp(&x->model), ++x->n_requests, answer, userdata, e);
+}
+
+int xen_guest_screenshot(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
+        return ask_screen(g, screen_shoot, answer, userdata, e);
+}
+
+int xen_guest_open_vnc(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
+        return ask_screen(g, screen_open_vnc, answer, userdata, e);
+}
+
+/* ---- ends ---- */
 
 static void fill_shutdown(XenStoreChange *c, const void *userdata) {
         change_write(c, userdata, "control/shutdown", "poweroff");

@@ -19,8 +19,10 @@
 #include "driver/xen/hypervisor.h"
 #include "driver/xen/mirror.h"
 #include "net/netlink.h"
+#include "net/taps.h"
 
-#define POLL_USEC (5 * USEC_PER_MSEC) /* between looks at what tells nobody of its end */
+#define POLL_USEC      (5 * USEC_PER_MSEC) /* between looks at what tells nobody of its end */
+#define MODEL_END_MSEC 10000 /* a killed one is not awaited for ever: its disk may be on a file system that hangs */
 
 typedef struct Tools {
         Xen xen;
@@ -66,6 +68,12 @@ static int add_nics(Tools *t, const XenIdentity *who, Error *e) {
         for (size_t i = 0; i < spec->n_nics && r >= 0; i++)
                 r = device_add_nic(t->store, who, i, &spec->nics[i].mac, e);
         return r;
+}
+
+static int add_devices(Tools *t, const XenIdentity *who, const StartWork *w, FdSet *loops, Error *e) {
+        int r = add_disks(t, who, w->files, loops, e);
+
+        return r < 0 ? r : add_nics(t, who, e);
 }
 
 static int move_links(const XenIdentity *who, const StartWork *w, Error *e) {
@@ -117,15 +125,13 @@ static int start(Tools *t, const StartWork *w, WorkerReply *reply, Error *e) {
         int r = build_create(&t->xen, w->domain, w->type, &who.id, e);
         if (r >= 0)
                 r = entries_add(t->store, &who, e);
-        if (r >= 0)
-                r = add_disks(t, &who, w->files, &loops, e);
-        if (r >= 0)
-                r = add_nics(t, &who, e);
+        if (r >= 0 && w->pv_devices)
+                r = add_devices(t, &who, w, &loops, e);
         if (r >= 0)
                 r = build_fill(&t->xen, &who, w->files, &rings, e);
         if (r >= 0)
                 r = introduce(t, &who, &rings, e);
-        if (r >= 0)
+        if (r >= 0 && w->pv_devices)
                 r = move_links(&who, w, e);
         if (r >= 0)
                 r = await_console(t, &who, w->deadline_usec, reply, e);
@@ -147,32 +153,42 @@ int work_start(void *start_work, WorkerReply *reply, Error *e) {
 
 /* ---- join ---- */
 
-int work_join(void *join_work, UNUSED WorkerReply *reply, Error *e) {
-        const JoinWork *w = join_work;
+static int join_link(const JoinWork *w, Error *e) {
         AUTO(netlink_drop) Netlink *nl = NULL;
-        const char *step = "enter the network";
         char name[XEN_LINK_MAX];
 
         device_link_name(w->id, w->nic, name);
-        int r = enter_network(w->namespaces, w->privileged, w->owner, NULL, NULL, &step);
+        unsigned bridge = if_nametoindex(NETWORK_BRIDGE), link = if_nametoindex(name);
+        const char *step = bridge ? "find the interface" : "find the bridge " NETWORK_BRIDGE;
+        int r = bridge && link ? netlink_open(&nl) : -errno;
         if (r >= 0) {
-                unsigned bridge = if_nametoindex(NETWORK_BRIDGE), link = if_nametoindex(name);
-                step = bridge ? "find the interface" : "find the bridge " NETWORK_BRIDGE;
-                r = bridge && link ? netlink_open(&nl) : -errno;
-                if (r >= 0) {
-                        netlink_set_master(nl, (int)link, (int)bridge);
-                        r = netlink_commit(nl, &step);
-                }
+                netlink_set_master(nl, (int)link, (int)bridge);
+                r = netlink_commit(nl, &step);
         }
         return r < 0 ? error_set_errno(e, r, "Failed to connect %s to its network: cannot %s", name, step) : 0;
 }
 
+int work_join(void *join_work, WorkerReply *reply, Error *e) {
+        const JoinWork *w = join_work;
+        const char *step = "enter the network";
+        int r;
+
+        if (w->tap)
+                r = taps_make(w->namespaces, w->privileged, w->owner, 1, &reply->fds, e);
+        else {
+                r = enter_network(w->namespaces, w->privileged, w->owner, NULL, NULL, &step);
+                if (r < 0)
+                        error_set_errno(e, r, "Failed to connect a guest to its network: cannot %s", step);
+        }
+        return r >= 0 && w->link ? join_link(w, e) : r;
+}
+
 /* ---- clear ---- */
 
-static void await_end(int pidfd) {
+static void await_end(int pidfd, int timeout_msec) {
         struct pollfd p = { .fd = pidfd, .events = POLLIN };
 
-        while (pidfd >= 0 && poll(&p, 1, -1) < 0 && errno == EINTR)
+        while (pidfd >= 0 && poll(&p, 1, timeout_msec) < 0 && errno == EINTR)
                 ;
 }
 
@@ -199,13 +215,14 @@ int work_clear(void *clear_work, UNUSED WorkerReply *reply, Error *e) {
         char uuid[DOMAIN_UUID_TEXT_MAX];
         uint32_t id = 0;
 
-        await_end(w->before);
+        await_end(w->before, -1);
         domain_uuid_format(w->uuid, uuid);
         int r = tools_open(&t, e);
         while (r >= 0 && (r = clear_step(&t, w, uuid, &id, e)) > 0)
                 usleep(POLL_USEC);
         while (r >= 0 && id != 0 && device_backends_left(id))
                 usleep(POLL_USEC);
+        await_end(w->model, MODEL_END_MSEC);
         if (r >= 0) /* of a domain whose other entries somebody else has removed */
                 r = entries_remove_uuid(t.store, uuid, e);
         return r < 0 ? r : 0;

@@ -13,6 +13,7 @@ typedef struct StartWork {
         const Domain *domain;
         const GuestFiles *files;
         MachineType type;
+        bool pv_devices;                   /* disks and interfaces for Xen's own drivers */
         int networks[NICS_PER_DOMAIN_MAX]; /* network namespaces, one per interface */
         uint64_t deadline_usec;            /* of each wait, shorter than the worker's: it knows what for */
 } StartWork;
@@ -24,8 +25,10 @@ enum { START_TERMINAL, START_MIRROR_OURS, START_MIRROR_THEIRS, START_LOOPS };
  * the disks. */
 int work_start(void *start_work, WorkerReply *reply, Error *e);
 
-/* Make an interface that is in its network already a port of the bridge there, as nobody but the network's owner. */
+/* As nobody but the network's owner: make an interface that is in its network already a port of the bridge there, and a
+ * tap for the emulated one; the reply has its descriptor. */
 typedef struct JoinWork {
+        bool link, tap; /* which of them */
         uint32_t id;
         size_t nic;
         int namespaces[ENTER_COUNT];
@@ -38,6 +41,7 @@ int work_join(void *join_work, WorkerReply *reply, Error *e);
 typedef struct ClearWork {
         uint8_t uuid[DOMAIN_UUID_SIZE];
         int before; /* pidfd of the worker that was stopped for this one, whose last hypercall must be over first; -1 */
+        int model;  /* pidfd of the device model, which has been killed; -1 */
         uint64_t deadline_usec;
 } ClearWork;
 int work_clear(void *clear_work, WorkerReply *reply, Error *e);

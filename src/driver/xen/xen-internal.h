@@ -6,6 +6,7 @@
 #include "driver/driver.h"
 #include "driver/xen/hypervisor.h"
 #include "driver/xen/mirror.h"
+#include "driver/xen/model.h"
 #include "driver/xen/work.h"
 
 typedef enum XenState {
@@ -14,6 +15,7 @@ typedef enum XenState {
         XEN_OPENING,  /* a boot anew: its files are being opened */
         XEN_BUILDING,
         XEN_JOINING, /* its interfaces are being connected, one after the other */
+        XEN_MODEL,   /* its device model is being started */
         XEN_UP,
         XEN_CLEARING, /* a boot anew: the former one is being removed */
         XEN_FAILING,  /* what there is of it is being removed; then started(e), or ended() when it was up before */
@@ -50,6 +52,7 @@ typedef struct XenGuest {
         int loops[DISKS_PER_DOMAIN_MAX]; /* until the backend has surely opened them: for good */
         size_t n_loops;
         Mirror *mirror;
+        Model model; /* of a guest of type hvm */
 
         /* What the loop does next: callbacks that may not come from inside a call. */
         sd_event_source *later;
@@ -57,7 +60,8 @@ typedef struct XenGuest {
         EndReason end_reason;
         const char *end_text; /* static */
         XenAnswer *answers;
-        GuestAnswer reset; /* who asked for the boot anew; NULL: the guest itself */
+        unsigned n_requests; /* of the model, ever */
+        GuestAnswer reset;   /* who asked for the boot anew; NULL: the guest itself */
         void *reset_userdata;
 
         LIST_ENTRY(XenGuest) entry;
@@ -90,7 +94,9 @@ void xen_guest_fail(XenGuest *x, Error *why);
 
 /* boot.c */
 int xen_boot(XenGuest *x,
-             Error *e);          /* build it, from the files that are open, to xen_guest_booted() or xen_guest_fail() */
+             Error *e); /* build it, from the files that are open, to xen_guest_booted() or xen_guest_fail() */
+/* Its device model is there, or not: on with the boot. */
+void xen_boot_modelled(XenGuest *x, const Error *failure);
 void xen_boot_anew(XenGuest *x); /* the same after the former boot's domain has gone; opens the files if need be */
 
 /* requests.c */
@@ -98,6 +104,8 @@ int xen_guest_pause(Guest *g, GuestAnswer answer, void *userdata, Error *e);
 int xen_guest_resume(Guest *g, GuestAnswer answer, void *userdata, Error *e);
 int xen_guest_shutdown(Guest *g, GuestAnswer answer, void *userdata, Error *e);
 int xen_guest_reset(Guest *g, GuestAnswer answer, void *userdata, Error *e);
+int xen_guest_screenshot(Guest *g, GuestAnswer answer, void *userdata, Error *e);
+int xen_guest_open_vnc(Guest *g, GuestAnswer answer, void *userdata, Error *e);
 /* Answer one of those that wait; false: none does. */
 bool xen_answer_one(XenGuest *x, const Error *e);
 

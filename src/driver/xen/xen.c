@@ -7,7 +7,10 @@
 #include "driver/probe.h"
 #include "driver/xen/acpi.h"
 #include "driver/xen/loader.h"
+#include "driver/xen/model-args.h"
 #include "driver/xen/xen-internal.h"
+
+#define HVM_MEMORY_MIN (32ULL << 20) /* hvmloader and the BIOS have their places below that */
 
 /* ---- does it work here ---- */
 
@@ -36,11 +39,30 @@ static int xen_probe(const DriverHost *host, GuestAnswer answer, void *userdata,
 
 /* ---- can it run here ---- */
 
-static int xen_check(UNUSED const DriverHost *host, const DomainSpec *spec, Error *e) {
+static int check_hvm(const DriverHost *host, const DomainSpec *spec, Error *e) {
+        AUTO(string_drop) char *program = NULL;
+
+        if (spec->firmware == FIRMWARE_UEFI)
+                return error_set(e, ERROR_NOT_SUPPORTED,
+                                 "Xen guests of type hvm have a BIOS and no UEFI: use hypervisor kvm or qemu for it");
+        if (spec->memory < HVM_MEMORY_MIN)
+                return error_set(e, ERROR_INVALID_INPUT, "A Xen guest of type hvm needs at least %lluM of memory",
+                                 HVM_MEMORY_MIN >> 20);
+        for (size_t i = MODEL_DISKS_MAX; i < spec->n_disks; i++)
+                if (!model_offers_pv(spec))
+                        return error_set(e, ERROR_NOT_SUPPORTED,
+                                         "A Xen guest of type hvm has at most %d disks when one of them is not raw",
+                                         MODEL_DISKS_MAX);
+        return model_find_program(host, &program, e);
+}
+
+static int xen_check(const DriverHost *host, const DomainSpec *spec, Error *e) {
         if (!string_equal(spec->arch, "x86_64"))
                 return error_set(e, ERROR_NOT_SUPPORTED, "Xen runs guests of architecture x86_64 only");
+        if (spec->vcpus > ACPI_VCPUS_MAX)
+                return error_set(e, ERROR_NOT_SUPPORTED, "A Xen guest has at most %d processors", ACPI_VCPUS_MAX);
         if (spec->type == MACHINE_HVM)
-                return error_set(e, ERROR_NOT_SUPPORTED, "Xen guests of type hvm are not there yet: use pvh or pv");
+                return check_hvm(host, spec, e);
         if (!spec->kernel)
                 return error_set(e, ERROR_NOT_SUPPORTED,
                                  "Xen guests of type pv and pvh boot from a kernel: none is given");
@@ -48,8 +70,6 @@ static int xen_check(UNUSED const DriverHost *host, const DomainSpec *spec, Erro
                 return error_set(e, ERROR_NOT_SUPPORTED, "Xen guests of type pv and pvh have no firmware");
         if (spec->vnc_password)
                 return error_set(e, ERROR_NOT_SUPPORTED, "Xen guests of type pv and pvh have no screen yet");
-        if (spec->vcpus > ACPI_VCPUS_MAX)
-                return error_set(e, ERROR_NOT_SUPPORTED, "A Xen guest has at most %d processors", ACPI_VCPUS_MAX);
         for (size_t i = 0; i < spec->n_disks; i++)
                 if (spec->disks[i].format != DISK_RAW)
                         return error_set(e, ERROR_NOT_SUPPORTED, "Xen guests have raw disks only, not yet %s",
@@ -97,4 +117,6 @@ const Driver XEN_MODULE_SYMBOL = {
         .pause = xen_guest_pause,
         .resume = xen_guest_resume,
         .shutdown = xen_guest_shutdown,
+        .screenshot = xen_guest_screenshot,
+        .open_vnc = xen_guest_open_vnc,
 };

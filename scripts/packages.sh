@@ -1,0 +1,116 @@
+# What the scripts that make images share: sourced, not run. Debian's packages, downloaded and verified by apt with a state of its
+# own, so that any architecture will do, and unpacked: no privilege is needed, and nothing is installed.
+#
+# packages_begin ARCH first; it makes a directory that goes with the script, $tmp, with "root" in it for what is unpacked.
+# shellcheck shell=bash
+
+# kmod's tools, which are not on an ordinary user's path
+PATH+=:/usr/sbin:/sbin
+umask 022 # modes are part of an image
+
+packages_begin() {
+	arch=$1
+	tmp=$(mktemp -d)
+	trap 'rm -rf "$tmp"' EXIT
+	chmod 755 "$tmp"
+	mkdir -p "$tmp"/{lists/partial,cache/archives/partial,debs,root}
+	: >"$tmp/status"
+	# As root, apt hands its downloads to a user of its own.
+	[[ $EUID -ne 0 ]] || chown _apt "$tmp/debs" "$tmp"/{lists,cache/archives}/partial
+	packages_apt get update
+}
+
+packages_apt() {
+	local command=$1
+	shift
+	(cd "$tmp/debs" && "apt-$command" -qq -o APT::Architecture="$arch" -o APT::Architectures="$arch" \
+		-o Dir::State="$tmp" -o Dir::State::lists="$tmp/lists" -o Dir::State::status="$tmp/status" \
+		-o Dir::Cache="$tmp/cache" -o Acquire::Languages=none -o Acquire::Retries=3 "$@")
+}
+
+# packages_unpack PACKAGE...: them alone
+packages_unpack() {
+	packages_apt get download "$@"
+	packages_unpack_files "$tmp"/debs/*.deb
+}
+
+# packages_unpack_closure PACKAGE...: with all that they depend on
+packages_unpack_closure() {
+	packages_apt get install --yes --no-install-recommends --download-only "$@"
+	packages_unpack_files "$tmp"/cache/archives/*.deb
+}
+
+packages_unpack_files() {
+	local deb
+	for deb; do
+		dpkg-deb -x "$deb" "$tmp/root"
+		rm "$deb"
+	done
+}
+
+# The package that a metapackage of the kernel's stands for.
+packages_kernel() {
+	packages_apt cache depends "$1" | awk '$1 == "Depends:" { print $2; exit }'
+}
+
+# packages_modules TREE MODULE...: into TREE/modules, with what they need; TREE/modules/order says in which order to load them.
+# Those that the kernel lacks or has built in are left out.
+packages_modules() {
+	local tree=$1 version module
+	shift
+	version=$(basename "$tmp"/root/lib/modules/*)
+	mkdir -p "$tree/modules"
+	depmod -b "$tmp/root" "$version"
+	for module; do
+		modprobe --config=/dev/null -d "$tmp/root" -S "$version" --show-depends "$module" 2>/dev/null || true
+	done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' >"$tmp/modules"
+	while read -r module; do
+		cp "$module" "$tree/modules/"
+		basename "$module"
+	done <"$tmp/modules" >"$tree/modules/order"
+}
+
+# packages_put TREE FILE...: from what is unpacked, by the same paths
+packages_put() {
+	local tree=$1 file
+	shift
+	for file; do
+		mkdir -p "$tree${file%/*}"
+		cp -L "$tmp/root$file" "$tree$file"
+	done
+}
+
+# packages_put_programs TREE FILE...: with the libraries that they are linked with
+packages_put_programs() {
+	local tree=$1 file library
+	shift
+	for file; do
+		packages_put "$tree" "$file"
+		while read -r library; do
+			[[ -e $tree$library ]] || packages_put "$tree" "$library"
+		done < <(packages_needed "$tmp/root$file")
+	done
+}
+
+packages_needed() {
+	"$tmp/root/lib64/ld-linux-x86-64.so.2" --inhibit-cache \
+		--library-path "$tmp/root/lib/x86_64-linux-gnu:$tmp/root/usr/lib/x86_64-linux-gnu" --list "$1" |
+		sed -n "s|^.*=> $tmp/root\(/[^ ]*\) .*|\1|p"
+}
+
+# packages_initramfs TREE: to standard output, the same bytes for the same tree. Nobody's clock is in it.
+packages_initramfs() {
+	find "$1" -exec touch --no-dereference --date=@0 {} +
+	(cd "$1" && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0 --reproducible) | gzip -9n
+}
+
+# packages_finish DIR INITRD: vmlinuz and the initramfs into DIR. /tmp is often another file system: the last step is inside DIR,
+# where it is atomic.
+packages_finish() {
+	local dir=$1 initrd=$2
+	cp "$tmp/$initrd" "$dir/.$initrd"
+	cp "$tmp"/root/boot/vmlinuz-* "$dir/.vmlinuz"
+	chmod 644 "$dir"/.{vmlinuz,"$initrd"}
+	mv "$dir/.vmlinuz" "$dir/vmlinuz"
+	mv "$dir/.$initrd" "$dir/$initrd"
+}

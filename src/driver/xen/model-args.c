@@ -1,0 +1,128 @@
+#include "driver/xen/model-args.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/string-util.h"
+#include "core/mac.h"
+
+bool model_offers_pv(const DomainSpec *spec) {
+        for (size_t i = 0; i < spec->n_disks; i++)
+                if (spec->disks[i].format != DISK_RAW)
+                        return false;
+        return true;
+}
+
+/* It opens what only root may (the hypervisor's devices, the socket of the store), and then becomes somebody who may
+ * do nothing: no other ids, no hypercall for any other domain, no connection to the store.
+ *
+ * The filter of system calls is its jail's: QEMU for Xen is built without one (-sandbox). */
+static void add_privilege(const ModelArgs *m, Argv *a) {
+        argv_add_pairf(a, "-xen-domid", "%" PRIu32, m->id);
+        argv_add(a, "-xen-domid-restrict");
+        argv_add_pairf(a, "-runas", "%u:%u", (unsigned)m->uid, (unsigned)m->uid);
+}
+
+static void add_machine(const ModelArgs *m, Argv *a) {
+        argv_add_pair(a, "-name", m->name);
+        argv_add(a, "-nodefaults");
+        argv_add(a, "-no-user-config");
+        argv_add(a, "-S");
+        argv_add(a, "-no-shutdown");
+        argv_add_pair(a, "-msg", "timestamp=off");
+        argv_add_pair(a, "-machine",
+                      model_offers_pv(m->spec) ? "xenfv,suppress-vmdesc=on" : "pc,accel=xen,suppress-vmdesc=on");
+        argv_add_pairf(a, "-m", "%" PRIu64 "M", m->memory >> 20);
+        argv_add_pairf(a, "-smp", "%u", m->spec->vcpus);
+}
+
+static void add_lines(const ModelArgs *m, Argv *a, EmulatorFds *fds) {
+        argv_add_pairf(a, "-chardev", "socket,id=qmp,fd=%d,server=on,wait=off", emulator_give_fd(fds, m->qmp_fd));
+        argv_add_pair(a, "-mon", "chardev=qmp,mode=control");
+        argv_add_pair(a, "-chardev", "pipe,id=console,path=" MODEL_CONSOLE_PATH);
+        argv_add_pair(a, "-serial", "chardev:console");
+        argv_add_pair(a, "-display", "none");
+        argv_add_pair(a, "-vnc", m->spec->vnc_password ? "none,password=on" : "none");
+        argv_add_pairf(a, "-device", "VGA,vgamem_mb=%" PRIu64, (uint64_t)MODEL_VIDEO_MEMORY >> 20);
+}
+
+/* A disk that may not be written to is a CD-ROM, since there are no such hard disks. */
+static void add_disk(const ModelArgs *m, size_t index, Argv *a, EmulatorFds *fds) {
+        const DiskFiles *disk = &m->files->disks[index];
+
+        emulator_add_nodes(fds, a, disk, index);
+        argv_add_pairf(a, "-device", "%s,drive=disk%zu-0,bus=ide.%zu,unit=%zu",
+                       disk->layers[0].read_only ? "ide-cd" : "ide-hd", index, index / 2, index % 2);
+}
+
+static void add_nic(const ModelArgs *m, size_t index, Argv *a, EmulatorFds *fds) {
+        char mac[MAC_TEXT_MAX];
+
+        argv_add_pairf(a, "-netdev", "tap,id=net%zu,fd=%d", index, emulator_give_fd(fds, m->taps[index]));
+        argv_add_pairf(a, "-device", "e1000,netdev=net%zu,mac=%s,romfile=", index,
+                       mac_format(&m->spec->nics[index].mac, mac));
+}
+
+static void add_boot(const ModelArgs *m, Argv *a) {
+        bool cd_first = m->files->n_disks > 0 && m->files->disks[0].layers[0].read_only;
+
+        argv_add_pair(a, "-boot", cd_first ? "order=dc" : "order=cd");
+        if (!m->spec->kernel)
+                return;
+        argv_add_pair(a, "-kernel", MODEL_KERNEL_PATH);
+        if (m->spec->initrd)
+                argv_add_pair(a, "-initrd", MODEL_INITRD_PATH);
+        if (m->spec->cmdline)
+                argv_add_pair(a, "-append", m->spec->cmdline);
+}
+
+int model_args(const ModelArgs *m, char ***ret_argv, EmulatorFds *fds) {
+        AUTO(argv_done) Argv a = ARGV_INIT;
+
+        fds->count = 0;
+        argv_add(&a, m->program);
+        add_privilege(m, &a);
+        add_machine(m, &a);
+        add_lines(m, &a, fds);
+        for (size_t i = 0; i < m->files->n_disks && i < MODEL_DISKS_MAX; i++)
+                add_disk(m, i, &a, fds);
+        for (size_t i = 0; i < m->spec->n_nics; i++)
+                add_nic(m, i, &a, fds);
+        add_boot(m, &a);
+        if (fds->count > EMULATOR_FDS_MAX)
+                return -E2BIG;
+        return argv_take(&a, ret_argv);
+}
+
+/* ---- what it has become ---- */
+
+/* The line "NAME:\tVALUE\n", VALUE exactly. */
+static bool says(const char *status, const char *name, const char *value) {
+        size_t name_length = strlen(name), value_length = strlen(value);
+
+        for (const char *line = status; line && *line;) {
+                const char *at = line + name_length;
+                if (strncmp(line, name, name_length) == 0 && at[0] == ':' && at[1] == '\t')
+                        return strncmp(at + 2, value, value_length) == 0 && at[2 + value_length] == '\n';
+                line = strchr(line, '\n');
+                line = line ? line + 1 : NULL;
+        }
+        return false;
+}
+
+bool model_is_harmless(const char *status, uid_t uid) {
+        static const char *const empty[] = { "CapInh", "CapPrm", "CapEff", "CapAmb" };
+        char ids[64], groups[16];
+        unsigned id = (unsigned)uid;
+
+        snprintf(ids, sizeof ids, "%u\t%u\t%u\t%u", id, id, id, id);
+        snprintf(groups, sizeof groups, "%u ", id);
+        for (size_t i = 0; i < ARRAY_LEN(empty); i++)
+                if (!says(status, empty[i], "0000000000000000"))
+                        return false;
+        return says(status, "Uid", ids) && says(status, "Gid", ids) && says(status, "Groups", groups) &&
+               says(status, "NoNewPrivs", "1") && says(status, "Seccomp", "2");
+}

@@ -1,0 +1,40 @@
+/* The command line of a device model: the QEMU that emulates the devices of a guest of type hvm. Pure, and under the
+ * same rule as driver/qemu/args.h: no string of a user reaches an option that QEMU splits at commas. */
+#pragma once
+
+#include "driver/emulator.h"
+
+/* Where its jail shows what it opens by path. */
+#define MODEL_KERNEL_PATH  "/kernel"
+#define MODEL_INITRD_PATH  "/initrd"
+#define MODEL_CONSOLE_PATH "/console" /* with .in and .out behind it */
+
+/* The emulated controller has room for so many; what is beyond is there for drivers of Xen's alone. */
+#define MODEL_DISKS_MAX 4
+
+/* Bytes of the guest's memory that are the screen's. */
+#define MODEL_VIDEO_MEMORY (8ULL << 20)
+
+/* May such a guest find Xen's own disks and interfaces beside the emulated ones, and take them instead? Not with a disk
+ * that only the model can read: a kernel that knows Xen would put it away and find no other. Then the machine does not
+ * show that it is Xen's. */
+bool model_offers_pv(const DomainSpec *spec);
+
+typedef struct ModelArgs {
+        const char *program;
+        const char *name; /* the domain's */
+        uint32_t id;      /* Xen's number of it */
+        uid_t uid;        /* to become, and the gid as well */
+        uint64_t memory;  /* bytes, without the screen's */
+        const DomainSpec *spec;
+        const GuestFiles *files;
+        const int *taps; /* one per interface */
+        int qmp_fd;      /* a listening socket */
+} ModelArgs;
+
+/* -ENOMEM; -E2BIG when the descriptors are too many. */
+int model_args(const ModelArgs *m, char ***ret_argv, EmulatorFds *fds);
+
+/* Does /proc/PID/status tell of a process that has given up all that it can do: the ids are uid, no capability in any
+ * set that counts, no way to more, system calls filtered? */
+bool model_is_harmless(const char *status, uid_t uid);

@@ -1,0 +1,8 @@
+/* A filter for system calls, for programs that bring none of their own. It leaves alone what emulators do, and takes
+ * what only somebody would do who has taken one over: make processes, look into others, mount, change namespaces, load
+ * code into the kernel, and the large interfaces in which most of the kernel's holes have been. */
+#pragma once
+
+/* In a child with no_new_privs, before exec; for good. Negative errno; -EOPNOTSUPP for a processor that it does not
+ * know. */
+int filter_system_calls(void);
