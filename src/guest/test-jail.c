@@ -475,7 +475,8 @@ static void test_disks(void **state) {
         Jail l = system_jail();
         jail_add_disk(&l, fd, "/disk");
         jail_add_program(&l, "/bin/sh");
-        check_failure(b->event, &l, "the inmate: bring /disk into the jail: No such file or directory");
+        check_failure(b->event, &l,
+                      "cannot start the inmate: cannot bring /disk into the jail: No such file or directory");
         close(fd);
         unlink(path);
 }
