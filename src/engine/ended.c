@@ -112,7 +112,7 @@ int engine_ended_domain(Engine *e, const Caller *who, const char *name, const En
                                  string_or(shown, "?"));
         }
         ended_log_name(d->id, log_name);
-        int r = console_log_copy(e->ended_fd, log_name, ret_log_fd, error);
+        int r = stream_old_log(e, who, log_name, ret_log_fd, error);
         if (r < 0)
                 return r;
         *ret = d;

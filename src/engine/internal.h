@@ -74,4 +74,6 @@ void tidy_done(Engine *e);
 
 /* Captures on a network that is about to go. */
 void streams_stop_network(Engine *e, const Network *n);
+/* The log of an ended domain, by its file's name, as engine_domain_log(). A symbolic link is not followed. */
+int stream_old_log(Engine *e, const Caller *who, const char *name, int *ret_fd, Error *error);
 void streams_done(Engine *e);

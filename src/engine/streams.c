@@ -1,10 +1,11 @@
 /* What a caller gets as a descriptor: sockets made inside a network, its namespaces, a capture, a domain's console and
- * log, and the requests to a live guest. Whatever the daemon goes on holding for a caller (an attached console, a
- * running capture, a connection being made) is a Stream, charged to who asked. */
+ * log, and the requests to a live guest. Whatever the daemon goes on holding for a caller (an attached console, a log
+ * that is read, a running capture, a connection being made) is a Stream, charged to who asked. */
 #include "engine/internal.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -23,6 +24,7 @@ typedef struct Stream {
         void *userdata;
         InsideJob inside;
         Capture capture;
+        LogCopy *log;
         bool answered;
         struct Stream *next;
 } Stream;
@@ -63,6 +65,7 @@ static void stream_free(Stream *s) {
         }
         inside_stop(&s->inside);
         capture_stop(&s->capture);
+        log_copy_free(s->log);
         owner_release(s->owner, &one_stream);
         free(s);
 }
@@ -250,9 +253,9 @@ int engine_network_capture(Engine *e, const Caller *who, const char *network, co
         return r;
 }
 
-/* ---- a domain's console ---- */
+/* ---- a domain's console, and its log ---- */
 
-static void console_ended(void *userdata) {
+static void stream_ended(void *userdata) {
         stream_free(userdata);
 }
 
@@ -268,9 +271,23 @@ int engine_domain_console(Engine *e, const Caller *who, const char *domain, int 
         r = stream_new(e, who, NULL, NULL, NULL, &s, error);
         if (r < 0)
                 return r;
-        r = console_attach(d->guest->console, console_ended, s, ret_fd, error);
+        r = console_attach(d->guest->console, stream_ended, s, ret_fd, error);
         if (r < 0)
                 stream_free(s);
+        return r;
+}
+
+static int give_log(Engine *e, const Caller *who, LogFile *file, int *ret_fd, Error *error) {
+        Stream *s;
+
+        int r = stream_new(e, who, NULL, NULL, NULL, &s, error);
+        if (r < 0)
+                return r;
+        r = log_copy_new(e->event, file, &s->log, ret_fd, error);
+        if (r < 0)
+                stream_free(s);
+        else
+                log_copy_on_end(s->log, stream_ended, s);
         return r;
 }
 
@@ -282,7 +299,19 @@ int engine_domain_log(Engine *e, const Caller *who, const char *domain, int *ret
                 return r;
         if (!d->guest)
                 return error_set(error, ERROR_INVALID_STATE, "Domain %s is going", d->name);
-        return console_open_log(d->guest->console, ret_fd, error);
+        return give_log(e, who, console_log_file(d->guest->console), ret_fd, error);
+}
+
+int stream_old_log(Engine *e, const Caller *who, const char *name, int *ret_fd, Error *error) {
+        LogFile *file;
+
+        int fd = openat(e->ended_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        int r = fd < 0 ? -errno : log_file_new(fd, &file);
+        if (r < 0)
+                return error_set_errno(error, r, "Failed to open the console log");
+        r = give_log(e, who, file, ret_fd, error);
+        log_file_unref(file); /* the copy has its own */
+        return r;
 }
 
 /* ---- requests to a live guest ---- */

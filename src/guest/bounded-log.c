@@ -8,9 +8,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,22 +17,48 @@
 
 #define CHUNK_SIZE (16 * 1024)
 
+int log_file_new(int fd, LogFile **ret) {
+        AUTO(fd_drop) int owned = fd;
+        LogFile *f = malloc(sizeof *f);
+        if (!f)
+                return -ENOMEM;
+        *f = (LogFile){ .n_refs = 1, .fd = fd_take(&owned) };
+        *ret = f;
+        return 0;
+}
+
+LogFile *log_file_ref(LogFile *f) {
+        f->n_refs++;
+        return f;
+}
+
+void log_file_unref(LogFile *f) {
+        if (!f || --f->n_refs > 0)
+                return;
+        fd_drop(&f->fd);
+        free(f);
+}
+
 int bounded_log_init(BoundedLog *log, int fd, uint64_t max) {
         AUTO(fd_drop) int owned = fd;
+        LogFile *file;
         struct stat st;
-        int flags;
 
         /* Appending would send every write to the end, those that move the newer half too. */
-        flags = fcntl(owned, F_GETFL);
+        int flags = fcntl(owned, F_GETFL);
         if (flags < 0 || fcntl(owned, F_SETFL, flags & ~O_APPEND) < 0 || fstat(owned, &st) < 0)
                 return -errno;
+        int r = log_file_new(fd_take(&owned), &file);
+        if (r < 0)
+                return r;
 
-        *log = (BoundedLog){ .fd = fd_take(&owned), .size = (uint64_t)st.st_size, .max = max };
+        *log = (BoundedLog){ .file = file, .size = (uint64_t)st.st_size, .max = max };
         return 0;
 }
 
 void bounded_log_done(BoundedLog *log) {
-        fd_drop(&log->fd);
+        log_file_unref(log->file);
+        log->file = NULL;
 }
 
 static int write_at(int fd, const char *data, size_t length, uint64_t offset) {
@@ -59,7 +84,7 @@ static int cut(BoundedLog *log, uint64_t keep) {
 
         while (done < keep) {
                 size_t length = keep - done < sizeof chunk ? (size_t)(keep - done) : sizeof chunk;
-                ssize_t n = pread(log->fd, chunk, length, (off_t)(from + done));
+                ssize_t n = pread(log->file->fd, chunk, length, (off_t)(from + done));
 
                 if (n < 0 && errno == EINTR)
                         continue;
@@ -67,13 +92,14 @@ static int cut(BoundedLog *log, uint64_t keep) {
                         return -errno;
                 if (n == 0)
                         break; /* somebody has shortened it */
-                r = write_at(log->fd, chunk, (size_t)n, done);
+                r = write_at(log->file->fd, chunk, (size_t)n, done);
                 if (r < 0)
                         return r;
                 done += (uint64_t)n;
         }
-        if (ftruncate(log->fd, (off_t)done) < 0)
+        if (ftruncate(log->file->fd, (off_t)done) < 0)
                 return -errno;
+        log->file->cut_off += from;
         log->size = done;
         return 0;
 }
@@ -100,10 +126,10 @@ static int append(BoundedLog *log, const char *data, size_t length) {
         r = make_room(log, length);
         if (r < 0)
                 return r;
-        r = write_at(log->fd, data, length, log->size);
+        r = write_at(log->file->fd, data, length, log->size);
         if (r < 0) {
                 /* No half a line: the next try begins where this one did. */
-                (void)!ftruncate(log->fd, (off_t)log->size);
+                (void)!ftruncate(log->file->fd, (off_t)log->size);
                 return r;
         }
         log->size += length;
@@ -135,54 +161,4 @@ void bounded_log_write(BoundedLog *log, const char *data, size_t length) {
                 log_limited(&log->limit, LOG_WARNING, NULL, "Failed to write a console log: %s, ignoring",
                             strerror(-r));
         }
-}
-
-static int copy_to_memfd(int fd, uint64_t size, int memfd) {
-        off_t offset = 0;
-
-        while ((uint64_t)offset < size) {
-                ssize_t n = sendfile(memfd, fd, &offset, (size_t)(size - (uint64_t)offset));
-
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0)
-                        return -errno;
-                if (n == 0)
-                        break;
-        }
-        if (lseek(memfd, 0, SEEK_SET) < 0 ||
-            fcntl(memfd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
-                return -errno;
-        return 0;
-}
-
-static int copy(int fd, int *ret_fd, Error *e) {
-        AUTO(fd_drop) int memfd = -1;
-        struct stat st;
-        int r;
-
-        if (fstat(fd, &st) < 0)
-                return error_set_errno(e, errno, "Failed to look at the console log");
-        if (!S_ISREG(st.st_mode))
-                return error_set(e, ERROR_INTERNAL, "the console log is not a regular file");
-        memfd = memfd_create("console-log", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        if (memfd < 0)
-                return error_set_errno(e, errno, "Failed to make a copy of the console log");
-        r = copy_to_memfd(fd, (uint64_t)st.st_size, memfd);
-        if (r < 0)
-                return error_set_errno(e, r, "Failed to copy the console log");
-        *ret_fd = fd_take(&memfd);
-        return 0;
-}
-
-int bounded_log_copy(const BoundedLog *log, int *ret_fd, Error *e) {
-        return copy(log->fd, ret_fd, e);
-}
-
-int bounded_log_copy_file(int dir_fd, const char *name, int *ret_fd, Error *e) {
-        AUTO(fd_drop) int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-
-        if (fd < 0)
-                return error_set_errno(e, errno, "Failed to open the console log");
-        return copy(fd, ret_fd, e);
 }

@@ -8,8 +8,20 @@
 #include "base/error.h"
 #include "base/log.h"
 
-typedef struct BoundedLog {
+/* The file, shared with those who read it. */
+typedef struct LogFile {
+        unsigned n_refs;
         int fd;
+        uint64_t cut_off; /* bytes that were in front of what it holds now */
+} LogFile;
+
+/* Takes fd, also on failure. */
+int log_file_new(int fd, LogFile **ret);
+LogFile *log_file_ref(LogFile *f);
+void log_file_unref(LogFile *f); /* NULL allowed */
+
+typedef struct BoundedLog {
+        LogFile *file;
         uint64_t size, max;
         uint64_t lost; /* bytes that could not be written since the last that could */
         LogLimit limit;
@@ -20,8 +32,3 @@ int bounded_log_init(BoundedLog *log, int fd, uint64_t max);
 void bounded_log_done(BoundedLog *log);
 
 void bounded_log_write(BoundedLog *log, const char *data, size_t length);
-
-/* The log as it is now: a sealed memfd at offset 0. */
-int bounded_log_copy(const BoundedLog *log, int *ret_fd, Error *e);
-/* The same of a file that is no longer written. A symbolic link is not followed. */
-int bounded_log_copy_file(int dir_fd, const char *name, int *ret_fd, Error *e);

@@ -554,10 +554,6 @@ int console_attach(Console *c, void (*ended)(void *userdata), void *userdata, in
         return 0;
 }
 
-int console_open_log(Console *c, int *ret_fd, Error *e) {
-        return bounded_log_copy(&c->log, ret_fd, e);
-}
-
-int console_log_copy(int dir_fd, const char *name, int *ret_fd, Error *e) {
-        return bounded_log_copy_file(dir_fd, name, ret_fd, e);
+LogFile *console_log_file(Console *c) {
+        return c->log.file;
 }

@@ -11,6 +11,7 @@
 #include <systemd/sd-event.h>
 
 #include "base/error.h"
+#include "guest/log-copy.h"
 
 #define CONSOLE_RING_SIZE     (64 * 1024)
 #define CONSOLE_CLIENTS_MAX   16
@@ -47,11 +48,8 @@ char *console_text_since(const Console *c, uint64_t position, size_t max, size_t
  * cut off, or the console goes; it must not free the console. ERROR_QUOTA_EXCEEDED past CONSOLE_CLIENTS_MAX. */
 int console_attach(Console *c, void (*ended)(void *userdata), void *userdata, int *ret_fd, Error *e);
 
-/* A read-only descriptor of the log as it is now (a sealed memfd copy, so that the log's own rotation does not disturb
- * the reader). */
-int console_open_log(Console *c, int *ret_fd, Error *e);
-/* The same for a log file on its own. */
-int console_log_copy(int dir_fd, const char *name, int *ret_fd, Error *e);
+/* Its log, for log_copy_new(). A copy may outlive the console. */
+LogFile *console_log_file(Console *c);
 
 /* For tests: instead of CONSOLE_PATIENCE_USEC. */
 void console_set_patience(Console *c, uint64_t usec);

@@ -8,7 +8,7 @@ import pytest
 
 from caller import DOMAIN, Caller, CallError, domain_path
 from conftest import destroyed, refused
-from guests import Console
+from guests import Console, read_all
 
 KEEP_ENDED = 2
 
@@ -133,6 +133,26 @@ def test_streams(alice, root, create):
             time.sleep(0.05)
     for console in consoles:
         console.socket.close()
+
+
+def test_logs_are_streams(alice, create):
+    """Whether it has been read or not, and of an ended domain too, a log counts until it is closed."""
+    name = create()
+    logs = [alice.domain(name, "OpenLog") for _ in range(2)]
+    assert read_all(os.dup(logs[0])) == ""
+    alice.destroy_domain(name)
+    logs.append(alice.manager("GetEndedDomain", "s", name)[4])
+    assert "stream" in refused("QuotaExceeded", alice.manager, "GetEndedDomain", "s", name)
+    for log in logs:
+        os.close(log)
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            os.close(alice.manager("GetEndedDomain", "s", name)[4])
+            break
+        except CallError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_connections(broker, alice):

@@ -360,10 +360,6 @@ def test_console_attaches_several(alice, domain):
     refused("org.freedesktop.DBus.Error.UnknownObject", alice.domain, domain, "OpenConsole")
 
 
-def test_log_is_a_file(alice, domain):
-    read_all(alice.domain(domain, "OpenLog"))
-
-
 # ---- Object manager and signals ----
 
 
