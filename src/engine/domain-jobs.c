@@ -1,12 +1,12 @@
 /* Creating, ending and destroying a domain.
  *
- *   create: check, charge, record --> (probes known) --> files opened as the caller --> a tap on each network -->
- * driver starts
- *               --> record its process --> released --> confirmed --> record, answer
+ *   create: check, charge, record --> (probes known) --> files opened as the caller --> a tap on each network
+ *               --> driver starts --> record its process --> released --> confirmed --> record, answer
  *           a failure at any step: what is there is stopped, the directory removed, the record and the charge taken
- * back, then the error answered end:    asked for (destroyDomain), or the guest's own (poweroff, reboot, crash) when
- * its action is destroy: record --> driver stops --> log kept --> record replaced by the ended domain's --> answer, and
- * whoever waits
+ *           back, then the error answered
+ *   end:    asked for (destroyDomain), or the guest's own (poweroff, reboot, crash) when its action is destroy:
+ *           record --> driver stops --> log kept --> record replaced by the ended domain's --> answer, also to
+ *           whoever waits
  *
  * The callbacks stand in the order in which they happen. */
 #include "engine/internal.h"

@@ -329,9 +329,10 @@ def test_pause_and_resume(alice, bob, domain):
 
 def test_wait(alice, domain):
     refused("Timeout", alice.domain, domain, "Wait", "t", 50_000)
-    waiting = [alice.start(domain_path(domain), DOMAIN, "Wait", "t", 0) for _ in range(3)]
+    timeouts = [0, 0, 2**64 - 1, 2**63]
+    waiting = [alice.start(domain_path(domain), DOMAIN, "Wait", "t", t) for t in timeouts]
     alice.domain(domain, "Destroy")
-    assert [w.result()[0] for w in waiting] == ["destroyed"] * 3
+    assert [w.result()[0] for w in waiting] == ["destroyed"] * len(timeouts)
 
 
 def test_ended_domain(alice, bob, root, create):
