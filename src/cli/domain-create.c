@@ -26,7 +26,7 @@ typedef struct Request {
         const char *memory, *vcpus, *host, *mac, *hypervisor, *arch, *firmware, *type, *on_poweroff, *on_reboot;
         const char *kernel, *initrd, *cmdline, *bootloader, *vnc_password_file;
         char **networks, **disks, **extra; /* owned, as the options gave them */
-        bool paused;
+        bool paused, stub_domain;
 
         /* Made of them. */
         char **paths, **formats; /* one of each for a disk */
@@ -275,6 +275,8 @@ static int append_extras(sd_bus_message *m, const Request *q, Error *e) {
                 r = append_list(m, "nics", q->nics);
         if (r >= 0 && q->paused)
                 r = sd_bus_message_append(m, "{sv}", "paused", "b", 1);
+        if (r >= 0 && q->stub_domain)
+                r = sd_bus_message_append(m, "{sv}", "stubdomain", "b", 1);
         if (r >= 0)
                 r = append_extra(m, q->extra, e);
         return r < 0 ? r : sd_bus_message_close_container(m);
@@ -340,6 +342,8 @@ int verb_domain_create(Cli *cli, int argc, char **argv) {
                 { "arch", 0, "ARCH", "such as x86_64 or aarch64; this machine's by default", .text = &q.arch },
                 { "firmware", 0, "NAME", "bios or uefi", .text = &q.firmware },
                 { "type", 0, "NAME", "of a Xen guest: pvh or pv", .text = &q.type },
+                { "stubdomain", 0, NULL, "of type hvm: emulate its devices in a domain of their own",
+                  .flag = &q.stub_domain },
                 { "on-poweroff", 0, "ACTION", "destroy (the default) or restart", .text = &q.on_poweroff },
                 { "on-reboot", 0, "ACTION", "restart (the default) or destroy", .text = &q.on_reboot },
                 { "paused", 0, NULL, "do not run until resumed", .flag = &q.paused },

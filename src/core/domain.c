@@ -88,7 +88,9 @@ Domain *domain_free(Domain *d) {
 }
 
 Charge domain_charge(const Domain *d) {
-        return (Charge){ .domains = 1, .memory = d->spec.memory, .vcpus = d->spec.vcpus };
+        uint64_t stub = d->spec.stub_domain ? STUB_DOMAIN_MEMORY : 0;
+
+        return (Charge){ .domains = 1, .memory = d->spec.memory + stub, .vcpus = d->spec.vcpus };
 }
 
 EndedDomain *ended_domain_free(EndedDomain *d) {

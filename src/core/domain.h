@@ -69,7 +69,7 @@ Domain *domain_free(Domain *d);
 /* As people and Xen's tools write it; returns buffer. */
 const char *domain_uuid_format(const uint8_t uuid[DOMAIN_UUID_SIZE], char buffer[DOMAIN_UUID_TEXT_MAX]);
 
-/* What it is charged with. */
+/* What it is charged with: its stub domain's memory, too. */
 Charge domain_charge(const Domain *d);
 
 /* An ended domain that its owner may still ask about. The log is the file ended/ID.log in the state directory. */

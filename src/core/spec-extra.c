@@ -148,6 +148,12 @@ static int set_paused(DomainSpec *s, const ExtraValue *v, Error *e) {
         return 0;
 }
 
+static int set_stub_domain(DomainSpec *s, const ExtraValue *v, Error *e) {
+        (void)e;
+        s->stub_domain = v->boolean;
+        return 0;
+}
+
 static int set_vnc_password(DomainSpec *s, const ExtraValue *v, Error *e) {
         int r = spec_check_vnc_password(v->string, e);
         return r < 0 ? r : keep(&s->vnc_password, "vnc_password", v->string, e);
@@ -171,6 +177,7 @@ static const struct {
         { "nics", EXTRA_STRINGS, set_nics },
         { "paused", EXTRA_BOOLEAN, set_paused },
         { "vnc_password", EXTRA_STRING, set_vnc_password },
+        { "stubdomain", EXTRA_BOOLEAN, set_stub_domain },
 };
 
 static const char *const kind_names[] = {

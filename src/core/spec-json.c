@@ -70,13 +70,14 @@ int domain_spec_to_json(const DomainSpec *s, char **ret) {
                 return r;
         /* "s*" leaves the key out when there is no value. */
         object = json_pack_ex(
-                &error, 0, "{s:I, s:I, s:O, s:O, s:s, s:s, s:s*, s:s*, s:s*, s:s, s:s, s:s, s:s*, s:b, s:s*, s:s*}",
-                "memory", (json_int_t)s->memory, "vcpus", (json_int_t)s->vcpus, "disks", disks, "nics", nics,
-                "hypervisor", string_or(s->hypervisor, ""), "arch", string_or(s->arch, ""), "kernel", s->kernel,
-                "initrd", s->initrd, "cmdline", s->cmdline, "on_poweroff", end_action_name(s->on_poweroff), "on_reboot",
+                &error, 0,
+                "{s:I, s:I, s:O, s:O, s:s, s:s, s:s*, s:s*, s:s*, s:s, s:s, s:s, s:s*, s:b, s:s*, s:s*, s:b}", "memory",
+                (json_int_t)s->memory, "vcpus", (json_int_t)s->vcpus, "disks", disks, "nics", nics, "hypervisor",
+                string_or(s->hypervisor, ""), "arch", string_or(s->arch, ""), "kernel", s->kernel, "initrd", s->initrd,
+                "cmdline", s->cmdline, "on_poweroff", end_action_name(s->on_poweroff), "on_reboot",
                 end_action_name(s->on_reboot), "firmware", firmware_name(s->firmware), "type",
                 s->type == MACHINE_DEFAULT ? NULL : machine_type_name(s->type), "paused", (int)s->paused,
-                "vnc_password", s->vnc_password, "bootloader", s->bootloader);
+                "vnc_password", s->vnc_password, "bootloader", s->bootloader, "stubdomain", (int)s->stub_domain);
         if (!object)
                 return pack_errno(&error);
         char *text = json_dumps(object, JSON_COMPACT);
@@ -92,7 +93,7 @@ typedef struct Borrowed {
         json_t *disks, *nics;
         const char *hypervisor, *arch, *kernel, *initrd, *cmdline, *on_poweroff, *on_reboot, *firmware, *type,
                 *vnc_password, *bootloader;
-        int paused;
+        int paused, stub_domain;
 } Borrowed;
 
 static int read_disks(const json_t *array, DomainSpec *s) {
@@ -146,6 +147,7 @@ static int read_choices(const Borrowed *b, DomainSpec *s) {
         s->memory = (uint64_t)b->memory;
         s->vcpus = (unsigned)b->vcpus;
         s->paused = b->paused;
+        s->stub_domain = b->stub_domain;
         return 0;
 }
 
@@ -179,12 +181,13 @@ static int read_strings(const Borrowed *b, DomainSpec *s) {
 
 static int borrow(json_t *object, Borrowed *b) {
         /* The "!" refuses keys that are not listed, the "?" marks those that may be missing. */
-        int r = json_unpack(
-                object, "{s:I, s:I, s:o, s:o, s:s, s:s, s?s, s?s, s?s, s:s, s:s, s:s, s?s, s:b, s?s, s?s !}", "memory",
-                &b->memory, "vcpus", &b->vcpus, "disks", &b->disks, "nics", &b->nics, "hypervisor", &b->hypervisor,
-                "arch", &b->arch, "kernel", &b->kernel, "initrd", &b->initrd, "cmdline", &b->cmdline, "on_poweroff",
-                &b->on_poweroff, "on_reboot", &b->on_reboot, "firmware", &b->firmware, "type", &b->type, "paused",
-                &b->paused, "vnc_password", &b->vnc_password, "bootloader", &b->bootloader);
+        int r = json_unpack(object,
+                            "{s:I, s:I, s:o, s:o, s:s, s:s, s?s, s?s, s?s, s:s, s:s, s:s, s?s, s:b, s?s, s?s, s?b !}",
+                            "memory", &b->memory, "vcpus", &b->vcpus, "disks", &b->disks, "nics", &b->nics,
+                            "hypervisor", &b->hypervisor, "arch", &b->arch, "kernel", &b->kernel, "initrd", &b->initrd,
+                            "cmdline", &b->cmdline, "on_poweroff", &b->on_poweroff, "on_reboot", &b->on_reboot,
+                            "firmware", &b->firmware, "type", &b->type, "paused", &b->paused, "vnc_password",
+                            &b->vnc_password, "bootloader", &b->bootloader, "stubdomain", &b->stub_domain);
 
         return r < 0 || !json_is_array(b->disks) || !json_is_array(b->nics) ? -EINVAL : 0;
 }

@@ -330,6 +330,9 @@ int domain_spec_check(const DomainSpec *s, const Limits *limits, Error *e) {
                                  "cmdline without a kernel or a bootloader: nothing would read it");
         if (s->firmware != FIRMWARE_DEFAULT && s->kernel)
                 return error_set(e, ERROR_INVALID_INPUT, "firmware with a kernel: the kernel is started without one");
+        if (s->stub_domain && s->type != MACHINE_HVM)
+                return error_set(e, ERROR_INVALID_INPUT,
+                                 "stubdomain without type hvm: only such a guest has a device model");
         if (s->n_disks == 0 && !s->kernel)
                 return error_set(e, ERROR_INVALID_INPUT,
                                  "nothing to start from: give a disk, or a kernel and an initrd");

@@ -23,6 +23,9 @@ const char *firmware_name(Firmware f);
 typedef enum MachineType { MACHINE_DEFAULT, MACHINE_PV, MACHINE_PVH, MACHINE_HVM, MACHINE_TYPE_COUNT } MachineType;
 const char *machine_type_name(MachineType t); /* "default", "pv", "pvh", "hvm" */
 
+/* What a domain takes that runs nothing but another one's device model, in bytes: QEMU needs most of it. */
+#define STUB_DOMAIN_MEMORY (192ULL << 20)
+
 typedef struct DiskSpec {
         char *path; /* absolute */
         DiskFormat format;
@@ -49,6 +52,7 @@ typedef struct DomainSpec {
         MachineType type;
         unsigned vcpus;
         bool paused;        /* start, and do not run */
+        bool stub_domain;   /* of type hvm: its device model runs in a domain of its own */
         char *vnc_password; /* NULL: none; at most 8 bytes count in the protocol, so more are refused */
 
         /* Not stored. */
@@ -76,14 +80,16 @@ typedef struct ExtraValue {
 /* Keys: kernel, initrd, cmdline, bootloader (a name), on_poweroff ("destroy"|"restart"), on_reboot, vcpus (number),
  * firmware
  * ("bios"|"uefi"), type ("pv"|"pvh"|"hvm", Xen only), disk_formats (strings, one per disk: "raw"|"qcow2", ":ro" behind
- * it for read-only), nics (strings "NETWORK" or "NETWORK,MAC", further interfaces), paused (boolean), vnc_password. An
+ * it for read-only), nics (strings "NETWORK" or "NETWORK,MAC", further interfaces), paused (boolean), vnc_password,
+ * stubdomain (boolean, with type hvm only). An
  * unknown key, a wrong type and a key given twice are ERROR_INVALID_INPUT, which lists what is known. To be called
  * after domain_spec_set(). */
 int domain_spec_set_extra(DomainSpec *s, const char *key, const ExtraValue *value, Error *e);
 
 /* What only the whole can tell: kernel and initrd together or not at all, cmdline only with a kernel or a boot loader,
- * a boot loader only with a raw first disk (else ERROR_NOT_SUPPORTED) and without a kernel, firmware with neither, no
- * MAC twice on one network, vcpus in range, something to boot from (a disk or a kernel). */
+ * a boot loader only with a raw first disk (else ERROR_NOT_SUPPORTED) and without a kernel, firmware with neither, a
+ * stub domain only with type hvm, no MAC twice on one network, vcpus in range, something to boot from (a disk or a
+ * kernel). */
 int domain_spec_check(const DomainSpec *s, const Limits *limits, Error *e);
 
 /* JSON for the store. from_json gives -EINVAL for anything that to_json cannot have written. */

@@ -322,7 +322,7 @@ static void test_json_round_trip(void **state) {
         assert_int_equal(extra_string(&s, "type", "hvm", NULL), 0);
         assert_int_equal(extra_string(&s, "vnc_password", "p", NULL), 0);
         assert_int_equal(extra_string(&s, "bootloader", "pygrub", NULL), 0);
-        s.paused = true;
+        s.paused = s.stub_domain = true;
         assert_int_equal(domain_spec_to_json(&s, &first), 0);
         assert_int_equal(domain_spec_from_json(first, &back), 0);
         assert_int_equal(domain_spec_to_json(&back, &second), 0);
@@ -336,6 +336,7 @@ static void test_json_round_trip(void **state) {
         assert_string_equal(back.bootloader, "pygrub");
         assert_int_equal(back.type, MACHINE_HVM);
         assert_true(back.paused);
+        assert_true(back.stub_domain);
 }
 
 static void test_json_needs_utf8(void **state) {

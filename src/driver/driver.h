@@ -30,6 +30,8 @@ typedef struct DriverSettings {
         BootLoaders boot_loaders;   /* beside pygrub, which is always known */
         uint64_t boot_loader_usec;  /* how long one may take, a person's choice from its menu included */
         char xen_device_model[256]; /* absolute path of the program; "": where Xen's QEMU is usually installed */
+        char xen_stub_domain[256];  /* absolute path of the directory with its image; "": where it is usually installed
+                                     */
 } DriverSettings;
 #define DRIVER_SETTINGS_DEFAULT ((DriverSettings){ .boot_loader_usec = 60 * 1000000ULL })
 

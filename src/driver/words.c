@@ -37,8 +37,12 @@ static int read_some(Words *w) {
         return n > 0;
 }
 
-static int on_readable(UNUSED sd_event_source *s, UNUSED int fd, UNUSED uint32_t revents, void *userdata) {
-        read_some(userdata);
+/* A terminal whose other side has gone tells so for ever. */
+static int on_readable(sd_event_source *s, UNUSED int fd, UNUSED uint32_t revents, void *userdata) {
+        int r = read_some(userdata);
+
+        if (r <= 0 && r != -EAGAIN && r != -EINTR)
+                (void)sd_event_source_set_enabled(s, SD_EVENT_OFF);
         return 0;
 }
 

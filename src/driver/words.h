@@ -16,7 +16,7 @@ typedef struct Words {
 } Words;
 #define WORDS_INIT ((Words){ .fd = -1 })
 
-/* Takes fd, also on failure: the FIFO, opened for reading and writing, non-blocking. */
+/* Takes fd, also on failure: the FIFO, opened for reading and writing, non-blocking; or a terminal, which may end. */
 int words_watch(Words *w, sd_event *event, int fd);
 /* Read what is there. */
 void words_drain(Words *w);

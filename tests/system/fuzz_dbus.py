@@ -32,7 +32,7 @@ STRINGS = ["", " ", "a", "-", "--help", "-S", "a,b=c", "a\nb", "a\r\n", "%s%n%d"
            "org.freedesktop.DBus", ":1.1", "root", "net0", "br0", "lo", "tap0", "all", "any"]
 MEMORY = ["1M", "2M", "16M", "64M", "0M", "1", "1k", "1025k", "1G", "16777215T", "-1M", "1.5M", "999999999999999999999M"]
 NUMBERS = {"y": 8, "q": 16, "u": 32, "t": 64, "n": -16, "i": -32, "x": -64}
-KEYS = ["kernel", "initrd", "cmdline", "on_poweroff", "on_reboot", "vcpus", "firmware", "disk_formats", "nics", "paused",
+KEYS = ["kernel", "initrd", "cmdline", "on_poweroff", "on_reboot", "vcpus", "firmware", "disk_formats", "nics", "paused", "stubdomain",
         "vnc_password", "subnet", "ipv6"]
 GOOD_FILES = 7
 CMDLINES = ["fail=exec", "fail=record", "fail=start", "poweroff-after-ms=5", "reboot-after-ms=5", "crash-after-ms=5",
@@ -138,6 +138,7 @@ class Values:
             "disk_formats": lambda: Variant("as", [self.rng.choice(["raw", "qcow2", "raw:ro", "qcow2:ro"])]),
             "nics": lambda: Variant("as", [self.rng.choice(self.names)]),
             "paused": lambda: Variant("b", self.rng.randrange(2)),
+            "stubdomain": lambda: Variant("b", self.rng.randrange(2)),
             "vnc_password": lambda: Variant("s", "secret,x"),
         }
         chosen = {k: kinds[k]() for k in self.rng.sample(sorted(kinds), self.rng.randrange(4))}

@@ -1,5 +1,6 @@
 /* The boot of a guest, the first as any other: the worker that builds it, then one for each of its interfaces, then its
- * device model, if it is to have one, then it runs. The interfaces come first, since the model is given their taps. See
+ * device model, if it is to have one, then it runs. The interfaces come first, since the model is given their taps; one
+ * in a domain of its own has interfaces of its own, which are joined after it is there. See
  * guest.c for the states, work.c for what the workers do. */
 #include <stdlib.h>
 #include <string.h>
@@ -36,12 +37,81 @@ void xen_boot_modelled(XenGuest *x, const Error *failure) {
         xen_guest_fail(x, &e);
 }
 
+static void join_next(XenGuest *x);
+
+static void stub_made(Worker *w, WorkerReply *reply, const Error *failure) {
+        XenGuest *x = w->userdata;
+        AUTO(error_clear) Error e = ERROR_INIT;
+        StartWorkReply answer;
+        int r = 0;
+
+        fd_drop(&x->stub_kernel);
+        fd_drop(&x->stub_initrd);
+        if (failure)
+                r = error_set(&e, failure->id, "%s", error_text(failure));
+        else if (reply->length != sizeof answer || reply->fds.count != 1)
+                r = error_set(&e, ERROR_INTERNAL, "Garbled answer about a stub domain");
+        else {
+                memcpy(&answer, reply->data, sizeof answer);
+                r = stub_connect(&x->stub, answer.id, fd_take(&reply->fds.fds[0]), true, &e);
+        }
+        if (r < 0) {
+                xen_guest_fail(x, &e);
+                return;
+        }
+        x->joined = 0; /* once more, with the interfaces of the stub domain */
+        join_next(x);
+}
+
+/* A disk that is a file has the loop device already by which the guest's own driver has it. */
+static size_t list_stub_descriptors(XenGuest *x, int *fds) {
+        StubWork *w = &x->work.stub;
+        const GuestFiles *files = &x->guest.files;
+        size_t n = 0, loops = 0;
+
+        fds[n++] = w->kernel = x->stub_kernel;
+        fds[n++] = w->initrd = x->stub_initrd;
+        for (size_t i = 0; i < files->n_disks; i++) {
+                const DiskLayer *disk = &files->disks[i].layers[0];
+                w->disks[i] = disk->block_device ? disk->fd : loops < x->n_loops ? x->loops[loops++] : -1;
+                if (w->disks[i] >= 0)
+                        fds[n++] = w->disks[i];
+        }
+        for (size_t i = 0; i < x->guest.domain->spec.n_nics; i++)
+                fds[n++] = w->networks[i] = x->namespaces[i][ENTER_NET];
+        return n;
+}
+
+static void start_stub(XenGuest *x, uint64_t memory) {
+        int fds[2 + DISKS_PER_DOMAIN_MAX + NICS_PER_DOMAIN_MAX];
+        AUTO(error_clear) Error e = ERROR_INIT;
+        const Guest *g = &x->guest;
+
+        x->work.stub = (StubWork){ .domain = g->domain,
+                                   .files = &g->files,
+                                   .target = x->id,
+                                   .memory = memory,
+                                   .deadline_usec = g->host->limits->start_usec / 4 * 3 };
+        xen_guest_set_state(x, XEN_MODEL);
+        int r = stub_open_image(g->host, &x->stub_kernel, &x->stub_initrd, &e);
+        if (r >= 0)
+                r = xen_guest_work(x, "starting a stub domain", work_stub, stub_made, fds,
+                                   list_stub_descriptors(x, fds), g->host->limits->start_usec, &e);
+        if (r < 0)
+                xen_guest_fail(x, &e);
+}
+
 static void start_model(XenGuest *x) {
         const XenIdentity who = { .domain = x->guest.domain, .type = x->type };
         AUTO(error_clear) Error e = ERROR_INIT;
 
+        uint64_t memory = x->guest.domain->spec.memory - entries_video_memory(&who);
+        if (xen_guest_has_stub(x)) {
+                start_stub(x, memory);
+                return;
+        }
         x->model.id = x->id;
-        x->model.memory = x->guest.domain->spec.memory - entries_video_memory(&who);
+        x->model.memory = memory;
         xen_guest_set_state(x, XEN_MODEL);
         if (model_start(&x->model, &e) < 0)
                 xen_guest_fail(x, &e);
@@ -54,7 +124,7 @@ static void join_next(XenGuest *x) {
         const Guest *g = &x->guest;
 
         if (x->joined == g->domain->spec.n_nics) {
-                if (x->type == MACHINE_HVM)
+                if (x->type == MACHINE_HVM && x->stub.id == 0)
                         start_model(x);
                 else
                         let_run(x);
@@ -62,8 +132,8 @@ static void join_next(XenGuest *x) {
         }
         int *namespaces = x->namespaces[x->joined];
         x->work.join = (JoinWork){ .link = has_pv_devices(x),
-                                   .tap = x->type == MACHINE_HVM,
-                                   .id = x->id,
+                                   .tap = x->type == MACHINE_HVM && !xen_guest_has_stub(x),
+                                   .id = x->stub.id ? x->stub.id : x->id,
                                    .nic = x->joined,
                                    .namespaces = { namespaces[ENTER_USER], namespaces[ENTER_NET] },
                                    .privileged = g->host->privileged,

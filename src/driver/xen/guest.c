@@ -25,6 +25,9 @@
  * A guest of type hvm has a process as well, its device model (model.h), which is recorded before it runs; its end is
  * the guest's, and what removes the guest removes it.
  *
+ * That model may be in a domain of its own instead (stub.h): the two belong together, and whichever ends ends the
+ * other.
+ *
  * One worker runs at a time. Callbacks to the engine are the last thing that a function does, since they may free the
  * guest. */
 #include <assert.h>
@@ -44,6 +47,7 @@
 #define REBOOT_MARK        "rebooting"
 #define CLEAR_USEC         (60 * USEC_PER_SEC)
 #define CLEAR_ATTEMPTS_MAX 3
+#define LINGER_USEC        (300 * USEC_PER_MSEC)
 
 static const char *const state_names[] = {
         [XEN_NEW] = "new",           [XEN_ADOPTING] = "adopting", [XEN_OPENING] = "opening",
@@ -94,11 +98,20 @@ static void stop_work(XenGuest *x) {
         files_stop(&x->files_job);
 }
 
+static void drop_stub(XenGuest *x) {
+        stub_disconnect(&x->stub);
+        fd_drop(&x->stub_kernel);
+        fd_drop(&x->stub_initrd);
+        x->linger = sd_event_source_disable_unref(x->linger);
+        x->lingered = false;
+}
+
 static void release(XenGuest *x) {
         stop_work(x);
         fd_drop(&x->before);
         x->mirror = mirror_free(x->mirror);
         model_clear(&x->model);
+        drop_stub(x);
         drop_loops(x);
         drop_namespaces(x);
         guest_files_clear(&x->guest.files);
@@ -133,6 +146,9 @@ int xen_guest_new(Guest **ret) {
                         x->namespaces[i][k] = -1;
         worker_init(&x->worker);
         model_init(&x->model);
+        stub_init(&x->stub);
+        x->stub.guest = &x->guest;
+        x->stub_kernel = x->stub_initrd = -1;
         x->model.guest = &x->guest;
         x->model.confirmed = model_confirmed;
         x->model.ended = model_ended;
@@ -252,12 +268,16 @@ static int begin_clear(XenGuest *x, Error *e) {
 
         stop_work(x);
         model_end(&x->model);
+        drop_stub(x); /* its domain does not go while we share its memory */
         x->mirror = mirror_free(x->mirror);
         if (x->guest.console)
                 console_set_source(x->guest.console, -1, -1);
         drop_loops(x);
         x->id = 0;
-        x->work.clear = (ClearWork){ .before = before, .model = model_pidfd(&x->model), .deadline_usec = CLEAR_USEC };
+        x->work.clear = (ClearWork){ .before = before,
+                                     .model = model_pidfd(&x->model),
+                                     .stub = xen_guest_has_stub(x),
+                                     .deadline_usec = CLEAR_USEC };
         memcpy(x->work.clear.uuid, x->guest.domain->uuid, sizeof x->work.clear.uuid);
         if (before >= 0)
                 keep[n++] = before;
@@ -422,12 +442,52 @@ void xen_guest_boot_again(XenGuest *x) {
                 xen_guest_fail(x, &e);
 }
 
+static int on_linger(UNUSED sd_event_source *s, UNUSED uint64_t usec, void *userdata) {
+        XenGuest *x = userdata;
+
+        x->lingered = true;
+        xen_guest_look(x);
+        return 0;
+}
+
+/* What a guest has printed last may still be on its way through its stub domain: true when it is to be waited for. */
+static bool lingers(XenGuest *x) {
+        if (x->stub.id == 0 || x->lingered)
+                return false;
+        return x->linger || sd_event_add_time_relative(x->guest.host->event, &x->linger, CLOCK_MONOTONIC, LINGER_USEC,
+                                                       0, on_linger, x) >= 0;
+}
+
+/* The guest cannot go on without it. */
+static void look_at_stub(XenGuest *x) {
+        XenEnd end = XEN_ALIVE;
+        uint8_t uuid[DOMAIN_UUID_SIZE];
+
+        if (x->stub.id == 0)
+                return;
+        stub_uuid(x->guest.domain->uuid, uuid);
+        int r = xen_look(xen_link_xen(), x->stub.id, uuid, &end);
+        if (r != -ESRCH && end == XEN_ALIVE)
+                return;
+        AUTO(string_drop) char *words = stub_last_words(&x->stub);
+        if (words)
+                log_write(LOG_WARNING, LOG_FIELDS(.domain = x->guest.domain->name),
+                          "The stub domain of domain %s ended; it said last: %s", x->guest.domain->name, words);
+        end_later(x, END_CRASH, "the device model's domain ended");
+}
+
 void xen_guest_look(XenGuest *x) {
         XenEnd end = XEN_ALIVE;
 
         if (x->state != XEN_UP || x->ended)
                 return;
         int r = xen_look(xen_link_xen(), x->id, x->guest.domain->uuid, &end);
+        if (r >= 0 && end == XEN_ALIVE) {
+                look_at_stub(x);
+                return;
+        }
+        if (lingers(x))
+                return;
         if (r == -ESRCH || end == XEN_DYING)
                 end_later(x, END_CRASH, "the domain was destroyed in Xen, by somebody else");
         else if (end == XEN_POWEROFF)
@@ -492,6 +552,26 @@ static int adopt_console(XenGuest *x, Error *e) {
         return xen_guest_set_console(x, fd, &mirror, e);
 }
 
+static int find_stub(XenGuest *x, Error *e) {
+        AUTO(string_drop) char *terminal = NULL;
+        char path[XEN_PATH_MAX + 16], directory[XEN_PATH_MAX];
+        uint8_t uuid[DOMAIN_UUID_SIZE];
+        uint32_t id;
+        XenEnd end;
+        int fd;
+
+        stub_uuid(x->guest.domain->uuid, uuid);
+        if (xen_find(xen_link_xen(), uuid, &id, &end) < 0)
+                return error_set(e, ERROR_HYPERVISOR_FAILED,
+                                 "The device model's domain ended while no daemon was running");
+        snprintf(path, sizeof path, "%s/console/tty", entries_path(id, directory));
+        int r = xenstore_read(xen_link_store(), path, &terminal);
+        if (r < 0)
+                return error_set_errno(e, r, "The device model's domain has no console");
+        r = xen_console_open(terminal, &fd, e);
+        return r < 0 ? r : stub_connect(&x->stub, id, fd, false, e);
+}
+
 static int find_domain(XenGuest *x, Error *e) {
         const Domain *d = x->guest.domain;
         XenEnd end;
@@ -509,8 +589,11 @@ static int find_domain(XenGuest *x, Error *e) {
 static void adopted(XenGuest *x) {
         AUTO(error_clear) Error e = ERROR_INIT;
         int r = x->booting_again ? 0 : find_domain(x, &e);
+        bool stub = xen_guest_has_stub(x);
 
-        if (r >= 0 && !x->booting_again && x->type == MACHINE_HVM && x->model.state != MODEL_UP) {
+        if (r >= 0 && !x->booting_again && stub)
+                r = find_stub(x, &e);
+        if (r >= 0 && !x->booting_again && x->type == MACHINE_HVM && !stub && x->model.state != MODEL_UP) {
                 if (x->model.state != MODEL_NONE && x->model.state != MODEL_ENDING)
                         return;
                 r = error_set(&e, ERROR_HYPERVISOR_FAILED, "The device model ended while no daemon was running");

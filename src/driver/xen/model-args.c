@@ -22,6 +22,8 @@ bool model_offers_pv(const DomainSpec *spec) {
  * The filter of system calls is its jail's: QEMU for Xen is built without one (-sandbox). */
 static void add_privilege(const ModelArgs *m, Argv *a) {
         argv_add_pairf(a, "-xen-domid", "%" PRIu32, m->id);
+        if (m->stub) /* Xen itself allows its domain nothing more */
+                return;
         argv_add(a, "-xen-domid-restrict");
         argv_add_pairf(a, "-runas", "%u:%u", (unsigned)m->uid, (unsigned)m->uid);
 }
@@ -30,7 +32,8 @@ static void add_machine(const ModelArgs *m, Argv *a) {
         argv_add_pair(a, "-name", m->name);
         argv_add(a, "-nodefaults");
         argv_add(a, "-no-user-config");
-        argv_add(a, "-S");
+        if (!m->stub) /* there it would never tell in the store that it runs */
+                argv_add(a, "-S");
         argv_add(a, "-no-shutdown");
         argv_add_pair(a, "-msg", "timestamp=off");
         argv_add_pair(a, "-machine",
@@ -46,14 +49,33 @@ static void add_lines(const ModelArgs *m, Argv *a, EmulatorFds *fds) {
         argv_add_pair(a, "-serial", "chardev:console");
         argv_add_pair(a, "-display", "none");
         argv_add_pair(a, "-vnc", m->spec->vnc_password ? "none,password=on" : "none");
-        argv_add_pairf(a, "-device", "VGA,vgamem_mb=%" PRIu64, (uint64_t)MODEL_VIDEO_MEMORY >> 20);
+}
+
+static void add_stub_lines(const ModelArgs *m, Argv *a) {
+        argv_add_pair(a, "-chardev", "socket,id=qmp,path=" MODEL_STUB_QMP_PATH ",server=on,wait=off");
+        argv_add_pair(a, "-mon", "chardev=qmp,mode=control");
+        argv_add_pair(a, "-chardev", "pipe,id=console,path=" MODEL_STUB_SERIAL_PATH);
+        argv_add_pair(a, "-serial", "chardev:console");
+        argv_add_pair(a, "-display", "none");
+        argv_add_pair(a, "-vnc",
+                      m->spec->vnc_password ? "unix:" MODEL_STUB_VNC_PATH ",password=on" : "unix:" MODEL_STUB_VNC_PATH);
+}
+
+/* What the model has not yet written is not to be lost with it: the domain's page cache is left out. */
+static void add_stub_node(const DiskFiles *disk, size_t index, Argv *a) {
+        argv_add_pairf(a, "-blockdev",
+                       "driver=host_device,node-name=disk%zu-0,filename=/dev/xvd%c,read-only=%s,cache.direct=on", index,
+                       (char)('a' + index), disk->layers[0].read_only ? "on" : "off");
 }
 
 /* A disk that may not be written to is a CD-ROM, since there are no such hard disks. */
 static void add_disk(const ModelArgs *m, size_t index, Argv *a, EmulatorFds *fds) {
         const DiskFiles *disk = &m->files->disks[index];
 
-        emulator_add_nodes(fds, a, disk, index);
+        if (m->stub)
+                add_stub_node(disk, index, a);
+        else
+                emulator_add_nodes(fds, a, disk, index);
         argv_add_pairf(a, "-device", "%s,drive=disk%zu-0,bus=ide.%zu,unit=%zu",
                        disk->layers[0].read_only ? "ide-cd" : "ide-hd", index, index / 2, index % 2);
 }
@@ -61,7 +83,12 @@ static void add_disk(const ModelArgs *m, size_t index, Argv *a, EmulatorFds *fds
 static void add_nic(const ModelArgs *m, size_t index, Argv *a, EmulatorFds *fds) {
         char mac[MAC_TEXT_MAX];
 
-        argv_add_pairf(a, "-netdev", "tap,id=net%zu,fd=%d", index, emulator_give_fd(fds, m->taps[index]));
+        if (m->stub)
+                argv_add_pairf(a, "-netdev",
+                               "tap,id=net%zu,ifname=tap%zu,script=" MODEL_STUB_IFUP_PATH ",downscript=no", index,
+                               index);
+        else
+                argv_add_pairf(a, "-netdev", "tap,id=net%zu,fd=%d", index, emulator_give_fd(fds, m->taps[index]));
         argv_add_pairf(a, "-device", "e1000,netdev=net%zu,mac=%s,romfile=", index,
                        mac_format(&m->spec->nics[index].mac, mac));
 }
@@ -86,7 +113,11 @@ int model_args(const ModelArgs *m, char ***ret_argv, EmulatorFds *fds) {
         argv_add(&a, m->program);
         add_privilege(m, &a);
         add_machine(m, &a);
-        add_lines(m, &a, fds);
+        if (m->stub)
+                add_stub_lines(m, &a);
+        else
+                add_lines(m, &a, fds);
+        argv_add_pairf(&a, "-device", "VGA,vgamem_mb=%" PRIu64, (uint64_t)MODEL_VIDEO_MEMORY >> 20);
         for (size_t i = 0; i < m->files->n_disks && i < MODEL_DISKS_MAX; i++)
                 add_disk(m, i, &a, fds);
         for (size_t i = 0; i < m->spec->n_nics; i++)

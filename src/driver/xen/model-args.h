@@ -9,6 +9,12 @@
 #define MODEL_INITRD_PATH  "/initrd"
 #define MODEL_CONSOLE_PATH "/console" /* with .in and .out behind it */
 
+/* The same in a stub domain. */
+#define MODEL_STUB_SERIAL_PATH "/run/serial" /* with .in and .out behind it */
+#define MODEL_STUB_QMP_PATH    "/run/qmp"
+#define MODEL_STUB_VNC_PATH    "/run/vnc"
+#define MODEL_STUB_IFUP_PATH   "/ifup"
+
 /* The emulated controller has room for so many; what is beyond is there for drivers of Xen's alone. */
 #define MODEL_DISKS_MAX 4
 
@@ -30,6 +36,7 @@ typedef struct ModelArgs {
         const GuestFiles *files;
         const int *taps; /* one per interface */
         int qmp_fd;      /* a listening socket */
+        bool stub; /* it runs in a domain of its own (scripts/stubdomain/init): what else it needs is there, no fds */
 } ModelArgs;
 
 /* -ENOMEM; -E2BIG when the descriptors are too many. */

@@ -5,12 +5,14 @@
 
 #include <xenstore.h>
 
+#include "base/fd.h"
 #include "driver/screen.h"
 #include "driver/xen/xen-internal.h"
 
 struct XenAnswer {
         GuestAnswer answer;
         void *userdata;
+        int fd; /* that the answer gives; -1 */
         XenAnswer *next;
 };
 
@@ -22,16 +24,21 @@ bool xen_answer_one(XenGuest *x, const Error *e) {
         XenAnswer copy = *first;
         x->answers = first->next;
         free(first);
-        copy.answer(copy.userdata, -1, e);
+        if (e)
+                fd_drop(&copy.fd);
+        copy.answer(copy.userdata, copy.fd, e);
         return true;
 }
 
-static int add_answer(XenGuest *x, GuestAnswer answer, void *userdata, Error *e) {
+/* Takes fd, also on failure. */
+static int add_answer(XenGuest *x, GuestAnswer answer, void *userdata, int fd, Error *e) {
         XenAnswer *a = malloc(sizeof *a);
-        if (!a)
+        if (!a) {
+                fd_drop(&fd);
                 return error_set_errno(e, ENOMEM, "Failed to ask domain %s", x->guest.domain->name);
+        }
 
-        *a = (XenAnswer){ answer, userdata, x->answers };
+        *a = (XenAnswer){ answer, userdata, fd, x->answers };
         x->answers = a;
         xen_guest_do_later(x);
         return 0;
@@ -60,7 +67,7 @@ static int set_paused(Guest *g, bool paused, GuestAnswer answer, void *userdata,
                 x->paused = paused;
                 x->later_paused = true;
         }
-        return add_answer(x, answer, userdata, e);
+        return add_answer(x, answer, userdata, -1, e);
 }
 
 int xen_guest_pause(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
@@ -83,6 +90,9 @@ static int ask_screen(Guest *g, int (*what)(Qmp *qmp, unsigned number, GuestAnsw
         if (x->type != MACHINE_HVM)
                 return error_set(e, ERROR_NOT_SUPPORTED, "Xen guests of type %s have no screen",
                                  machine_type_name(x->type));
+        if (xen_guest_has_stub(x))
+                return error_set(e, ERROR_NOT_SUPPORTED,
+                                 "No picture can be had of the screen of a guest with a stub domain: a viewer can");
         if (!model_qmp(&x->model))
                 return error_set(e, ERROR_INVALID_STATE, "The device model of domain %s is ending", g->domain->name);
         return what(model_qmp(&x->model), ++x->n_requests, answer, userdata, e);
@@ -92,7 +102,18 @@ int xen_guest_screenshot(Guest *g, GuestAnswer answer, void *userdata, Error *e)
         return ask_screen(g, screen_shoot, answer, userdata, e);
 }
 
+static int open_stub_vnc(XenGuest *x, GuestAnswer answer, void *userdata, Error *e) {
+        AUTO(fd_drop) int fd = -1;
+        int r = check_up(x, e);
+
+        if (r >= 0)
+                r = stub_open_vnc(&x->stub, &fd, e);
+        return r < 0 ? r : add_answer(x, answer, userdata, fd_take(&fd), e);
+}
+
 int xen_guest_open_vnc(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
+        if (xen_guest_has_stub(xen_guest(g)))
+                return open_stub_vnc(xen_guest(g), answer, userdata, e);
         return ask_screen(g, screen_open_vnc, answer, userdata, e);
 }
 
@@ -109,7 +130,7 @@ int xen_guest_shutdown(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
 
         if (r >= 0)
                 r = xenstore_change(xen_link_store(), fill_shutdown, entries_path(x->id, path), e);
-        return r < 0 ? r : add_answer(x, answer, userdata, e);
+        return r < 0 ? r : add_answer(x, answer, userdata, -1, e);
 }
 
 /* Whether it has ended or not: it boots anew. */

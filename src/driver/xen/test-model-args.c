@@ -111,6 +111,23 @@ static void test_boots_a_kernel(void **state) {
         end(&f);
 }
 
+static void test_in_a_stub_domain(void **state) {
+        NicSpec nics[1] = { { (char *)(uintptr_t) "debmarshal-1", { { 0x00, 0x16, 0x3e, 1, 2, 3 } } } };
+        Fixture f;
+
+        (void)state;
+        begin(&f);
+        f.args.stub = true;
+        f.spec.nics = nics;
+        f.spec.n_nics = 1;
+        f.spec.vnc_password = strdup("secret");
+        add_disk(&f, 40, DISK_RAW, false);
+        add_disk(&f, 41, DISK_RAW, true);
+        check(&f, "stub");
+        assert_int_equal(f.fds.count, 0);
+        end(&f);
+}
+
 #define STATUS(uid, caps, privs, seccomp)                                                                              \
         "Name:\tqemu\nUmask:\t0077\nUid:\t" uid "\nGid:\t7\t7\t7\t7\nGroups:\t7 \nCapInh:\t0000000000000000\n"         \
         "CapPrm:\t" caps "\nCapEff:\t0000000000000000\nCapBnd:\t00000000000000c0\nCapAmb:\t0000000000000000\n"         \
@@ -135,6 +152,7 @@ int main(void) {
                 cmocka_unit_test(test_boots_from_its_disks),
                 cmocka_unit_test(test_shows_no_xen_with_a_disk_that_it_alone_can_read),
                 cmocka_unit_test(test_boots_a_kernel),
+                cmocka_unit_test(test_in_a_stub_domain),
                 cmocka_unit_test(test_harmless),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,24 +18,21 @@
 #include "driver/xen/devices.h"
 #include "driver/xen/hypervisor.h"
 #include "driver/xen/mirror.h"
+#include "driver/xen/stub.h"
+#include "driver/xen/work-internal.h"
 #include "net/netlink.h"
 #include "net/taps.h"
 
 #define POLL_USEC      (5 * USEC_PER_MSEC) /* between looks at what tells nobody of its end */
 #define MODEL_END_MSEC 10000 /* a killed one is not awaited for ever: its disk may be on a file system that hangs */
 
-typedef struct Tools {
-        Xen xen;
-        XenStore *store;
-} Tools;
-
-static int tools_open(Tools *t, Error *e) {
+int tools_open(Tools *t, Error *e) {
         int r = xen_open(&t->xen, e);
 
         return r < 0 ? r : xenstore_open(&t->store, e);
 }
 
-static void tools_close(Tools *t) {
+void tools_close(Tools *t) {
         xen_close(&t->xen);
         t->store = xenstore_close(t->store);
 }
@@ -61,7 +58,7 @@ static int add_disks(Tools *t, const XenIdentity *who, const GuestFiles *files, 
         return r;
 }
 
-static int add_nics(Tools *t, const XenIdentity *who, Error *e) {
+int work_add_nics(Tools *t, const XenIdentity *who, Error *e) {
         const DomainSpec *spec = &who->domain->spec;
         int r = 0;
 
@@ -73,18 +70,18 @@ static int add_nics(Tools *t, const XenIdentity *who, Error *e) {
 static int add_devices(Tools *t, const XenIdentity *who, const StartWork *w, FdSet *loops, Error *e) {
         int r = add_disks(t, who, w->files, loops, e);
 
-        return r < 0 ? r : add_nics(t, who, e);
+        return r < 0 ? r : work_add_nics(t, who, e);
 }
 
-static int move_links(const XenIdentity *who, const StartWork *w, Error *e) {
+int work_move_links(const XenIdentity *who, const int *networks, uint64_t deadline_usec, Error *e) {
         int r = 0;
 
         for (size_t i = 0; i < who->domain->spec.n_nics && r >= 0; i++)
-                r = device_move_link(who->id, i, w->networks[i], w->deadline_usec, e);
+                r = device_move_link(who->id, i, networks[i], deadline_usec, e);
         return r;
 }
 
-static int introduce(Tools *t, const XenIdentity *who, const XenRings *rings, Error *e) {
+int work_introduce(Tools *t, const XenIdentity *who, const XenRings *rings, Error *e) {
         int r = entries_add_rings(t->store, who, rings, e);
 
         if (r >= 0 && !xs_introduce_domain(xenstore_handle(t->store), who->id, rings->store_frame, rings->store_port))
@@ -92,17 +89,26 @@ static int introduce(Tools *t, const XenIdentity *who, const XenRings *rings, Er
         return r;
 }
 
-static int await_console(Tools *t, const XenIdentity *who, uint64_t deadline_usec, WorkerReply *reply, Error *e) {
+int work_open_terminal(Tools *t, uint32_t id, uint64_t deadline_usec, int *ret_fd, char **ret_name, Error *e) {
         char path[XEN_PATH_MAX + 16], directory[XEN_PATH_MAX];
+        AUTO(string_drop) char *name = NULL;
+
+        snprintf(path, sizeof path, "%s/console/tty", entries_path(id, directory));
+        int r = xenstore_wait(t->store, path, deadline_usec, &name);
+        if (r < 0)
+                return error_set_errno(e, r, "xenconsoled has given the guest no terminal");
+        r = xen_console_open(name, ret_fd, e);
+        if (r >= 0 && ret_name)
+                *ret_name = TAKE(name);
+        return r;
+}
+
+static int await_console(Tools *t, const XenIdentity *who, uint64_t deadline_usec, WorkerReply *reply, Error *e) {
         AUTO(string_drop) char *terminal = NULL;
         MirrorTerminal mirror;
         int fd;
 
-        snprintf(path, sizeof path, "%s/console/tty", entries_path(who->id, directory));
-        int r = xenstore_wait(t->store, path, deadline_usec, &terminal);
-        if (r < 0)
-                return error_set_errno(e, r, "xenconsoled has given the guest no terminal");
-        r = xen_console_open(terminal, &fd, e);
+        int r = work_open_terminal(t, who->id, deadline_usec, &fd, &terminal, e);
         if (r < 0)
                 return r;
         (void)fd_set_add(&reply->fds, fd); /* there is room for the first ones */
@@ -130,9 +136,9 @@ static int start(Tools *t, const StartWork *w, WorkerReply *reply, Error *e) {
         if (r >= 0)
                 r = build_fill(&t->xen, &who, w->files, &rings, e);
         if (r >= 0)
-                r = introduce(t, &who, &rings, e);
+                r = work_introduce(t, &who, &rings, e);
         if (r >= 0 && w->pv_devices)
-                r = move_links(&who, w, e);
+                r = work_move_links(&who, w->networks, w->deadline_usec, e);
         if (r >= 0)
                 r = await_console(t, &who, w->deadline_usec, reply, e);
         for (size_t i = 0; i < loops.count && r >= 0; i++)
@@ -194,36 +200,49 @@ static void await_end(int pidfd, int timeout_msec) {
 
 /* One step towards nothing: 1 there was something, 0 there is nothing any more. *ret_id is the number of what there
  * was. */
-static int clear_step(Tools *t, const ClearWork *w, const char *uuid, uint32_t *ret_id, Error *e) {
+static int clear_step(Tools *t, const uint8_t *uuid, const char *text, uint32_t *ret_id, Error *e) {
         XenRemains remains = XEN_REMAINS_DOMAIN;
         XenEnd end;
-        int r = xen_find(&t->xen, w->uuid, ret_id, &end);
+        int r = xen_find(&t->xen, uuid, ret_id, &end);
 
         if (r < 0 && r != -ESRCH)
                 return error_set_errno(e, r, "Failed to look for the domain in Xen");
         if (r >= 0 && end != XEN_DYING && xc_domain_destroy(t->xen.xc, *ret_id) != 0 && errno != ESRCH)
                 return xen_fail(&t->xen, e, "Failed to destroy the domain in Xen");
-        if (r < 0 && entries_find(t->store, uuid, ret_id, &remains) < 0)
+        if (r < 0 && entries_find(t->store, text, ret_id, &remains) < 0)
                 return 0;
-        r = entries_remove(t->store, *ret_id, uuid, remains, e);
+        r = entries_remove(t->store, *ret_id, text, remains, e);
         return r < 0 ? r : 1;
 }
 
-int work_clear(void *clear_work, UNUSED WorkerReply *reply, Error *e) {
-        AUTO(tools_close) Tools t = { .store = NULL };
-        const ClearWork *w = clear_work;
-        char uuid[DOMAIN_UUID_TEXT_MAX];
+static int clear(Tools *t, const uint8_t *uuid, Error *e) {
+        char text[DOMAIN_UUID_TEXT_MAX];
         uint32_t id = 0;
+        int r;
 
-        await_end(w->before, -1);
-        domain_uuid_format(w->uuid, uuid);
-        int r = tools_open(&t, e);
-        while (r >= 0 && (r = clear_step(&t, w, uuid, &id, e)) > 0)
+        domain_uuid_format(uuid, text);
+        while ((r = clear_step(t, uuid, text, &id, e)) > 0)
                 usleep(POLL_USEC);
         while (r >= 0 && id != 0 && device_backends_left(id))
                 usleep(POLL_USEC);
+        /* Of a domain whose other entries somebody else has removed. */
+        return r < 0 ? r : entries_remove_uuid(t->store, text, e);
+}
+
+/* The stub domain goes first: it holds pages of its target. */
+int work_clear(void *clear_work, UNUSED WorkerReply *reply, Error *e) {
+        AUTO(tools_close) Tools t = { .store = NULL };
+        const ClearWork *w = clear_work;
+        uint8_t stub[DOMAIN_UUID_SIZE];
+
+        await_end(w->before, -1);
+        int r = tools_open(&t, e);
+        if (r >= 0 && w->stub) {
+                stub_uuid(w->uuid, stub);
+                r = clear(&t, stub, e);
+        }
+        if (r >= 0)
+                r = clear(&t, w->uuid, e);
         await_end(w->model, MODEL_END_MSEC);
-        if (r >= 0) /* of a domain whose other entries somebody else has removed */
-                r = entries_remove_uuid(t.store, uuid, e);
-        return r < 0 ? r : 0;
+        return r;
 }

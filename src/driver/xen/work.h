@@ -25,6 +25,21 @@ enum { START_TERMINAL, START_MIRROR_OURS, START_MIRROR_THEIRS, START_LOOPS };
  * the disks. */
 int work_start(void *start_work, WorkerReply *reply, Error *e);
 
+/* The domain of a guest's device model (stub.h), from nothing to a device model that says that it runs. The guest is
+ * known to xenstored, and paused. */
+typedef struct StubWork {
+        const Domain *domain;
+        const GuestFiles *files;         /* of the guest */
+        uint32_t target;                 /* Xen's number of it */
+        uint64_t memory;                 /* its, in bytes, without the screen's */
+        int kernel, initrd;              /* of the stub domain */
+        int disks[DISKS_PER_DOMAIN_MAX]; /* block devices, one per disk */
+        int networks[NICS_PER_DOMAIN_MAX];
+        uint64_t deadline_usec;
+} StubWork;
+/* The reply is a StartWorkReply with xenconsoled's terminal. */
+int work_stub(void *stub_work, WorkerReply *reply, Error *e);
+
 /* As nobody but the network's owner: make an interface that is in its network already a port of the bridge there, and a
  * tap for the emulated one; the reply has its descriptor. */
 typedef struct JoinWork {
@@ -42,6 +57,7 @@ typedef struct ClearWork {
         uint8_t uuid[DOMAIN_UUID_SIZE];
         int before; /* pidfd of the worker that was stopped for this one, whose last hypercall must be over first; -1 */
         int model;  /* pidfd of the device model, which has been killed; -1 */
+        bool stub;  /* or it is in a domain, which goes, too */
         uint64_t deadline_usec;
 } ClearWork;
 int work_clear(void *clear_work, WorkerReply *reply, Error *e);

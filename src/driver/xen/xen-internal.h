@@ -7,6 +7,7 @@
 #include "driver/xen/hypervisor.h"
 #include "driver/xen/mirror.h"
 #include "driver/xen/model.h"
+#include "driver/xen/stub.h"
 #include "driver/xen/work.h"
 
 typedef enum XenState {
@@ -45,6 +46,7 @@ typedef struct XenGuest {
         unsigned attempts;
         union {
                 StartWork start;
+                StubWork stub;
                 JoinWork join;
                 ClearWork clear;
         } work;
@@ -52,7 +54,11 @@ typedef struct XenGuest {
         int loops[DISKS_PER_DOMAIN_MAX]; /* until the backend has surely opened them: for good */
         size_t n_loops;
         Mirror *mirror;
-        Model model; /* of a guest of type hvm */
+        Model model; /* of a guest of type hvm, unless: */
+        Stub stub;
+        int stub_kernel, stub_initrd; /* while it is being made */
+        sd_event_source *linger;
+        bool lingered;
 
         /* What the loop does next: callbacks that may not come from inside a call. */
         sd_event_source *later;
@@ -69,6 +75,11 @@ typedef struct XenGuest {
 
 static inline XenGuest *xen_guest(Guest *g) {
         return container_of(g, XenGuest, guest);
+}
+
+/* Its device model runs in a domain of its own. */
+static inline bool xen_guest_has_stub(const XenGuest *x) {
+        return x->guest.domain->spec.stub_domain;
 }
 
 /* guest.c */

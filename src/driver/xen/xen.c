@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/fd.h"
 #include "base/string-util.h"
 #include "driver/probe.h"
 #include "driver/xen/acpi.h"
@@ -39,6 +40,22 @@ static int xen_probe(const DriverHost *host, GuestAnswer answer, void *userdata,
 
 /* ---- can it run here ---- */
 
+/* There is nothing but memory between it and dom0: no file of the caller's can be given to it. */
+static int check_stub(const DriverHost *host, const DomainSpec *spec, Error *e) {
+        AUTO(fd_drop) int kernel = -1;
+        AUTO(fd_drop) int initrd = -1;
+
+        if (spec->kernel)
+                return error_set(e, ERROR_NOT_SUPPORTED,
+                                 "A guest with a stub domain boots from its disks, not a kernel");
+        for (size_t i = 0; i < spec->n_disks; i++)
+                if (spec->disks[i].format != DISK_RAW)
+                        return error_set(e, ERROR_NOT_SUPPORTED,
+                                         "A guest with a stub domain has raw disks only, not %s",
+                                         disk_format_name(spec->disks[i].format));
+        return stub_open_image(host, &kernel, &initrd, e);
+}
+
 static int check_hvm(const DriverHost *host, const DomainSpec *spec, Error *e) {
         AUTO(string_drop) char *program = NULL;
 
@@ -53,7 +70,7 @@ static int check_hvm(const DriverHost *host, const DomainSpec *spec, Error *e) {
                         return error_set(e, ERROR_NOT_SUPPORTED,
                                          "A Xen guest of type hvm has at most %d disks when one of them is not raw",
                                          MODEL_DISKS_MAX);
-        return model_find_program(host, &program, e);
+        return spec->stub_domain ? check_stub(host, spec, e) : model_find_program(host, &program, e);
 }
 
 static int xen_check(const DriverHost *host, const DomainSpec *spec, Error *e) {
@@ -79,27 +96,31 @@ static int xen_check(const DriverHost *host, const DomainSpec *spec, Error *e) {
 
 /* ---- after a crash ---- */
 
-static int look_for(const Domain *d) {
+static int look_for(const uint8_t *uuid) {
         AUTO(error_clear) Error e = ERROR_INIT;
         AUTO(xen_close) Xen xen = { .xc = NULL };
         AUTO(xenstore_drop) XenStore *store = NULL;
-        char uuid[DOMAIN_UUID_TEXT_MAX];
+        char text[DOMAIN_UUID_TEXT_MAX];
         XenRemains remains;
         uint32_t id;
         XenEnd end;
 
         int r = xen_open(&xen, &e);
-        if (r >= 0 && xen_find(&xen, d->uuid, &id, &end) >= 0)
+        if (r >= 0 && xen_find(&xen, uuid, &id, &end) >= 0)
                 return 1;
         if (r >= 0)
                 r = xenstore_open(&store, &e);
-        return r < 0 ? r : entries_find(store, domain_uuid_format(d->uuid, uuid), &id, &remains) >= 0;
+        return r < 0 ? r : entries_find(store, domain_uuid_format(uuid, text), &id, &remains) >= 0;
 }
 
 /* When in doubt there is something: removing nothing does no harm. A running one is always asked after, for its
  * reboot's sake. */
 static bool xen_present(UNUSED const DriverHost *host, const Domain *d) {
-        return d->state == DOMAIN_RUNNING || d->state == DOMAIN_PAUSED || look_for(d) != 0;
+        uint8_t stub[DOMAIN_UUID_SIZE];
+
+        stub_uuid(d->uuid, stub);
+        return d->state == DOMAIN_RUNNING || d->state == DOMAIN_PAUSED || look_for(d->uuid) != 0 ||
+               (d->spec.stub_domain && look_for(stub) != 0);
 }
 
 const Driver XEN_MODULE_SYMBOL = {

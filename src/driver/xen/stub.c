@@ -1,0 +1,190 @@
+#include "driver/xen/stub.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/string-util.h"
+#include "driver/screen.h"
+
+#define IMAGE_DIRECTORY "/usr/lib/debmarshal/stubdomain"
+#define COMMAND_LINE    "console=hvc0 quiet"
+
+/* ---- what it is ---- */
+
+/* Any pattern would do that no other uuid of ours is made with: theirs are random. */
+void stub_uuid(const uint8_t of[DOMAIN_UUID_SIZE], uint8_t ret[DOMAIN_UUID_SIZE]) {
+        static const uint8_t pattern[DOMAIN_UUID_SIZE] = { 's', 't', 'u', 'b' };
+
+        for (size_t i = 0; i < DOMAIN_UUID_SIZE; i++)
+                ret[i] = of[i] ^ pattern[i];
+}
+
+void stub_describe(const Domain *of, char name[STUB_NAME_MAX], Domain *ret) {
+        static char command_line[] = COMMAND_LINE;
+
+        snprintf(name, STUB_NAME_MAX, "%s-dm", of->name);
+        *ret = (Domain){ .name = name, .id = of->id, .owner = of->owner };
+        ret->spec = DOMAIN_SPEC_INIT;
+        ret->spec.type = MACHINE_PV;
+        ret->spec.memory = STUB_DOMAIN_MEMORY;
+        ret->spec.cmdline = command_line;
+        ret->spec.nics = of->spec.nics;
+        ret->spec.n_nics = of->spec.n_nics;
+        stub_uuid(of->uuid, ret->uuid);
+}
+
+static int open_part(const char *directory, const char *name, int *ret_fd, Error *e) {
+        char path[sizeof((DriverSettings *)0)->xen_stub_domain + 16];
+
+        snprintf(path, sizeof path, "%s/%s", directory, name);
+        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        if (fd < 0)
+                return error_set(e, ERROR_NOT_SUPPORTED,
+                                 "A stub domain boots from an image, and %s cannot be opened: %s; make it with "
+                                 "stubdomain-image.sh %s",
+                                 path, strerror(errno), directory);
+        *ret_fd = fd;
+        return 0;
+}
+
+int stub_open_image(const DriverHost *host, int *ret_kernel, int *ret_initrd, Error *e) {
+        const char *configured = host->settings->xen_stub_domain;
+        const char *directory = *configured ? configured : IMAGE_DIRECTORY;
+        AUTO(fd_drop) int kernel = -1;
+
+        int r = open_part(directory, "vmlinuz", &kernel, e);
+        if (r >= 0)
+                r = open_part(directory, "initrd", ret_initrd, e);
+        if (r >= 0)
+                *ret_kernel = fd_take(&kernel);
+        return r;
+}
+
+/* ---- its streams ---- */
+
+void stub_init(Stub *s) {
+        *s = (Stub){ .words = WORDS_INIT };
+}
+
+static int open_stream(Stub *s, const char *name, VchanKind kind, void (*ended)(void *userdata), Vchan **ret,
+                       int *ret_fd) {
+        AUTO(fd_drop) int ours = -1;
+        char path[VCHAN_PATH_MAX];
+        int pair[2];
+
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+                return -errno;
+        ours = pair[0];
+        snprintf(path, sizeof path, "/local/domain/%u/data/%s", s->id, name);
+        int r = vchan_new(s->guest->host->event, s->id, path, kind, pair[1], ended, s, ret);
+        if (r >= 0)
+                *ret_fd = fd_take(&ours);
+        return r;
+}
+
+static void monitor_ended(void *userdata) {
+        Stub *s = userdata;
+
+        s->monitor = vchan_free(s->monitor);
+}
+
+static void password_set(void *userdata, UNUSED json_t *result, const Error *failure) {
+        Stub *s = userdata;
+
+        if (failure)
+                log_write(LOG_WARNING, LOG_FIELDS(.domain = s->guest->domain->name),
+                          "Failed to set the password of domain %s, which no viewer will see: %s",
+                          s->guest->domain->name, error_text(failure));
+        qmp_close(s->qmp);
+}
+
+static void monitor_ready(void *userdata) {
+        Stub *s = userdata;
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (screen_set_password(s->qmp, s->guest->domain->spec.vnc_password, password_set, s, &e) < 0)
+                password_set(s, NULL, &e);
+}
+
+static void monitor_event(UNUSED void *userdata, UNUSED const char *name, UNUSED json_t *data) {
+}
+
+static void monitor_closed(void *userdata, const Error *failure) {
+        password_set(userdata, NULL, failure);
+}
+
+static const QmpEvents monitor_events = {
+        .ready = monitor_ready,
+        .event = monitor_event,
+        .closed = monitor_closed,
+};
+
+/* Without a password that is set the model lets nobody in: so the guest need not wait for that. */
+static int send_password(Stub *s) {
+        int fd;
+        int r = open_stream(s, "qmp", VCHAN_ONCE, monitor_ended, &s->monitor, &fd);
+
+        return r < 0 ? r : qmp_new(s->guest->host->event, fd, &monitor_events, s, &s->qmp);
+}
+
+static int connect_serial(Stub *s) {
+        int fd;
+        int r = open_stream(s, "serial", VCHAN_FOREVER, NULL, &s->serial, &fd);
+
+        return r < 0 ? r : console_set_second_source(s->guest->console, fd, fd);
+}
+
+int stub_connect(Stub *s, uint32_t id, int terminal, bool new, Error *e) {
+        s->id = id;
+        int r = words_watch(&s->words, s->guest->host->event, terminal);
+        if (r >= 0)
+                r = connect_serial(s);
+        if (r >= 0 && new && s->guest->domain->spec.vnc_password)
+                r = send_password(s);
+        if (r < 0) {
+                stub_disconnect(s);
+                return error_set_errno(e, r, "Failed to connect to the stub domain of domain %s",
+                                       s->guest->domain->name);
+        }
+        return 0;
+}
+
+void stub_disconnect(Stub *s) {
+        if (s->id == 0)
+                return;
+        s->serial = vchan_free(s->serial); /* what is in it goes to the console, which reads it now: */
+        if (s->guest->console)
+                console_set_second_source(s->guest->console, -1, -1);
+        s->qmp = qmp_free(s->qmp);
+        s->monitor = vchan_free(s->monitor);
+        s->viewer = vchan_free(s->viewer);
+        words_done(&s->words);
+        s->id = 0;
+}
+
+char *stub_last_words(Stub *s) {
+        words_drain(&s->words);
+        return words_last_lines(&s->words);
+}
+
+static void viewer_ended(void *userdata) {
+        Stub *s = userdata;
+
+        s->viewer = vchan_free(s->viewer);
+}
+
+int stub_open_vnc(Stub *s, int *ret_fd, Error *e) {
+        if (s->viewer)
+                return error_set(e, ERROR_BUSY, "Domain %s has a viewer, and a stub domain serves one at a time",
+                                 s->guest->domain->name);
+        int r = open_stream(s, "vnc", VCHAN_ONCE, viewer_ended, &s->viewer, ret_fd);
+        return r < 0 ? error_set_errno(e, r, "Failed to connect to the screen of domain %s", s->guest->domain->name)
+                     : 0;
+}

@@ -1,0 +1,140 @@
+"""Guests of type hvm whose device model runs in a domain of its own, the stub domain (Debian's QEMU, as stubdomain-image.sh
+puts it into an image)."""
+
+import os
+import re
+import time
+
+import pytest
+
+from caller import CallError
+from guests import Guest
+from test_guests import gone, how_it_ended
+from test_hvm import boot_disk, pc  # noqa: F401  # pylint: disable=unused-import
+from xen import output, xl_list
+
+START = 300  # seconds: two domains, one after the other, in an emulated Xen
+
+
+def stub_of(name):
+    """The numbers of a guest and of its stub domain."""
+    domains = xl_list()
+    return domains[name][0], domains[f"{name}-dm"][0]
+
+
+def permissions(path):
+    """(owner's letters, others'), such as ("n0", ["r5"]), of a node in the store."""
+    parent, _, key = path.rpartition("/")
+    for line in output("xenstore-ls", "-p", parent).splitlines():
+        found = re.match(rf"{re.escape(key)} = .*\((.*)\)$", line)
+        if found:
+            owner, *others = found.group(1).split(",")
+            return owner, others
+    raise AssertionError(f"there is no {path}")
+
+
+def read(path):
+    return output("xenstore-read", path).strip()
+
+
+@pytest.fixture
+def stub(pc, boot_disk):  # noqa: F811
+    def create(**more):
+        return pc([boot_disk()], stubdomain=True, timeout=START, **more)
+    return create
+
+
+def test_boots_in_its_own_domain(alice, network, stub):
+    """The model's domain has no more than its target, dom0 runs no emulator, the serial line goes both ways, the disk is
+    written, the interface is on the network twice; a reset makes both domains anew, powering off ends both."""
+    begun = time.monotonic()
+    name = stub(network_name=network.name, mac=network.mac("one"))
+    print(f"create with stub domain: {time.monotonic() - begun:.1f} s")
+    with Guest(alice, name) as guest:
+        guest.console.expect("BOOT-OK <firstime>", 120)
+        print(f"booted with stub domain: {time.monotonic() - begun:.1f} s")
+        domain, model = stub_of(name)
+        assert not [line for line in output("ps", "-eo", "comm,args").splitlines() if "qemu" in line]
+        assert read(f"/local/domain/{model}/target") == str(domain)
+        assert permissions(f"/local/domain/{model}") == ("n0", [f"r{model}"])
+        assert permissions(f"/local/domain/{model}/target") == ("n0", [f"r{model}"])
+        assert permissions(f"/local/domain/{model}/device-model/{domain}") == (f"n{model}", [f"r{domain}"])
+        arguments = read(f"/local/domain/{domain}/vm") + "/image/dm-argv"
+        assert permissions(arguments) == ("n0", [f"r{model}"])
+        assert permissions(f"{arguments}/001") == ("n0", [f"r{model}"])
+        assert read(f"/local/domain/{domain}/image/device-model-domid") == str(model)
+        for owner in (domain, model):
+            assert read(f"/local/domain/0/backend/vif/{owner}/0/frontend-id") == str(owner)
+        guest.console.send("w")
+        guest.console.expect("WRITTEN", 60)
+        guest.console.text = ""
+        guest.console.send("r")
+        guest.console.expect("BOOT-OK <PERSISTS>", START)
+        assert stub_of(name) > (domain, model)
+        guest.console.send("p")
+    gone(alice, name)
+    assert how_it_ended(alice, name)[0] == "poweroff"
+    assert not xl_list()
+
+
+@pytest.mark.parametrize("which", ["guest", "model"])
+def test_either_is_destroyed_by_somebody(alice, stub, which):
+    """The one goes with the other."""
+    name = stub()
+    output("xl", "destroy", str(stub_of(name)[which == "model"]))
+    gone(alice, name)
+    reason, text = how_it_ended(alice, name)
+    assert reason == "crash"
+    assert ("device model" in text) == (which == "model")
+    assert not xl_list()
+
+
+def test_daemon_is_killed(alice, daemon, stub):
+    """A new one has both, with the console."""
+    name = stub()
+    with Guest(alice, name) as guest:
+        guest.console.expect("BOOT-OK", 120)
+        domains = stub_of(name)
+    daemon.kill()
+    daemon.start(timeout=60)
+    assert stub_of(name) == domains
+    with Guest(alice, name) as guest:
+        guest.console.text = ""
+        guest.console.send("xyzzy")
+        guest.console.expect("xyzzy", 60)
+    alice.destroy_domain(name)
+    assert not xl_list()
+
+
+def test_refusals(stub, pc, boot_disk, alice, network, image):  # noqa: F811
+    with pytest.raises(CallError) as refused:
+        pc([boot_disk()], stubdomain=True, disk_formats=["qcow2"])
+    assert refused.value.name == "NotSupported"
+    with pytest.raises(CallError) as refused:
+        alice.create_domain(network.name, "64M", [], network.mac("one"), "xen", "", {**image.extra(), "stubdomain": True})
+    assert refused.value.name == "InvalidInput"
+    with pytest.raises(CallError) as refused:
+        pc([], stubdomain=True, kernel=image.kernel, initrd=image.initrd)
+    assert refused.value.name == "NotSupported"
+
+
+def test_without_image(daemon, stub):
+    with daemon.reconfigured(xen_stub_domain="/nowhere"):
+        with pytest.raises(CallError) as refused:
+            stub()
+    assert refused.value.name == "NotSupported"
+    assert "/nowhere/vmlinuz" in str(refused.value) and "stubdomain-image.sh" in str(refused.value)
+
+
+def test_image_that_ends(daemon, people, stub, tmp_path):
+    """A guest's own image knows nothing of being a device model: it powers off, or stays, and never confirms."""
+    guests = os.environ["DEBMARSHAL_GUESTS"]
+    (tmp_path / "vmlinuz").symlink_to(f"{guests}/vmlinuz")
+    (tmp_path / "initrd").symlink_to(f"{guests}/initrd.gz")
+    with daemon.reconfigured(xen_stub_domain=str(tmp_path), start_timeout="60s"):
+        with pytest.raises(CallError) as refused:
+            stub()
+    assert refused.value.name == "Timeout"
+    assert "did not say in time that it runs" in str(refused.value)
+    assert "DM" in str(refused.value)
+    assert not xl_list()
