@@ -32,6 +32,10 @@ for file in debmarshald debmarshal debmarshal-keeper debmarshal-xen.so; do
 	cp "$build/$file" "$share/tree/build/"
 done
 cp "$guests"/amd64/{vmlinuz,initrd.gz} "$share/tree/guests/"
+# What a stub domain boots from, where it is installed for the daemon.
+"$here/../../scripts/stubdomain-image.sh" "${dom0%/*}/stubdomain"
+mkdir "$share/tree/stubdomain"
+cp "${dom0%/*}"/stubdomain/{vmlinuz,initrd} "$share/tree/stubdomain/"
 gcc -nostdlib -m16 -Wl,-m,elf_i386,--oformat=binary,-Ttext=0x7c00 -o "$share/tree/guests/boot-sector" "$here/boot-sector.S"
 cp -r "$here/../system" "$here" "$share/tree/tests/"
 cp "$suite" "$share/suite"

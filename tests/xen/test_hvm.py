@@ -30,7 +30,7 @@ def pc(alice, network):
 
     def create(disks, memory="64M", network_name=None, mac="", **more):
         extra = {"type": "hvm", **more}
-        name = alice.create_domain(network_name or network.name, memory, disks, mac, "xen", "", extra, timeout=150)
+        name = alice.create_domain(network_name or network.name, memory, disks, mac, "xen", "", extra, timeout=300)
         names.append(name)
         return name
 

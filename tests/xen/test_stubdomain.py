@@ -40,8 +40,24 @@ def read(path):
 @pytest.fixture
 def stub(pc, boot_disk):  # noqa: F811
     def create(**more):
-        return pc([boot_disk()], stubdomain=True, timeout=START, **more)
+        return pc([boot_disk()], stubdomain=True, **more)
     return create
+
+
+@pytest.fixture
+def configured(daemon, alice):
+    """Another configuration until the end of the test."""
+    def configure(**config):
+        restart({"start_timeout": f"{START}s", "log_level": "debug", **config})
+
+    def restart(config):
+        daemon.kill()
+        daemon.write_config(config)
+        daemon.start(timeout=60)
+        alice.reconnect()
+
+    yield configure
+    restart({"start_timeout": f"{START}s", "log_level": "debug"})
 
 
 def test_boots_in_its_own_domain(alice, network, stub):
@@ -97,6 +113,7 @@ def test_daemon_is_killed(alice, daemon, stub):
         domains = stub_of(name)
     daemon.kill()
     daemon.start(timeout=60)
+    alice.reconnect()
     assert stub_of(name) == domains
     with Guest(alice, name) as guest:
         guest.console.text = ""
@@ -118,22 +135,22 @@ def test_refusals(stub, pc, boot_disk, alice, network, image):  # noqa: F811
     assert refused.value.name == "NotSupported"
 
 
-def test_without_image(daemon, stub):
-    with daemon.reconfigured(xen_stub_domain="/nowhere"):
-        with pytest.raises(CallError) as refused:
-            stub()
+def test_without_image(configured, stub):
+    configured(xen_stub_domain="/nowhere")
+    with pytest.raises(CallError) as refused:
+        stub()
     assert refused.value.name == "NotSupported"
     assert "/nowhere/vmlinuz" in str(refused.value) and "stubdomain-image.sh" in str(refused.value)
 
 
-def test_image_that_ends(daemon, people, stub, tmp_path):
-    """A guest's own image knows nothing of being a device model: it powers off, or stays, and never confirms."""
+def test_image_that_never_confirms(configured, stub, tmp_path):
+    """A guest's own image knows nothing of being a device model: it boots, and never confirms."""
     guests = os.environ["DEBMARSHAL_GUESTS"]
     (tmp_path / "vmlinuz").symlink_to(f"{guests}/vmlinuz")
     (tmp_path / "initrd").symlink_to(f"{guests}/initrd.gz")
-    with daemon.reconfigured(xen_stub_domain=str(tmp_path), start_timeout="60s"):
-        with pytest.raises(CallError) as refused:
-            stub()
+    configured(xen_stub_domain=str(tmp_path), start_timeout="60s")
+    with pytest.raises(CallError) as refused:
+        stub()
     assert refused.value.name == "Timeout"
     assert "did not say in time that it runs" in str(refused.value)
     assert "DM" in str(refused.value)
