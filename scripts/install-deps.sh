@@ -51,6 +51,7 @@ xen=(
 )
 package=(
 	"${build[@]}"
+	libxen-dev
 	build-essential debhelper dpkg-dev fakeroot
 )
 

@@ -48,7 +48,7 @@ static int open_part(const char *directory, const char *name, int *ret_fd, Error
         if (fd < 0)
                 return error_set(e, ERROR_NOT_SUPPORTED,
                                  "A stub domain boots from an image, and %s cannot be opened: %s; make it with "
-                                 "stubdomain-image.sh %s",
+                                 LIBEXECDIR "/stubdomain-image.sh %s",
                                  path, strerror(errno), directory);
         *ret_fd = fd;
         return 0;
