@@ -31,7 +31,7 @@ MESON_TEST = meson test -C $(BUILD) --no-rebuild --print-errorlogs
 export PATH := /usr/bin:$(PATH):/usr/sbin:/sbin
 
 .NOTPARALLEL:
-.PHONY: all demo check check-quick check-suites check-root check-steps check-xen $(STEPS) bench install clean help
+.PHONY: all demo check check-quick check-suites check-root check-steps check-xen run-xen $(STEPS) bench install clean help
 
 ## all          build debmarshal (the default)
 all: $(BUILD)/build.ninja
@@ -51,15 +51,15 @@ demo:
 
 ## check        install what is missing, build, and run every test
 check:
-	@scripts/install-deps.sh test
+	@scripts/install-deps.sh test xen
 	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
-	@meson configure $(BUILD) -Dtests=enabled
+	@meson configure $(BUILD) -Dtests=enabled -Dxen=enabled
 	@$(MAKE) --no-print-directory all
 	@scripts/guest-image.sh --arch amd64 $(GUESTS)
 	@scripts/guest-image.sh --arch arm64 $(GUESTS)
 	@scripts/prepare-host.sh
 	@rm -rf $(BUILD)/results $(BUILD)/meson-logs/testlog* && mkdir -p $(BUILD)/results
-	@$(MAKE) --no-print-directory --keep-going check-suites check-root check-steps
+	@$(MAKE) --no-print-directory --keep-going check-suites check-root check-steps run-xen
 
 ## check-quick  build and run the unit tests alone
 check-quick: all
@@ -89,11 +89,16 @@ $(STEPS):
 check-xen:
 	@scripts/install-deps.sh xen
 	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
-	@meson configure $(BUILD) -Dxen=enabled
+	@meson configure $(BUILD) -Dtests=enabled -Dxen=enabled
 	@$(MAKE) --no-print-directory all
 	@scripts/guest-image.sh --arch amd64 $(GUESTS)
-	@tests/xen/dom0.sh $(DOM0)
-	tests/xen/run.sh $(DOM0) $(GUESTS) $(BUILD) $(BUILD)/xen
+	@$(MAKE) --no-print-directory run-xen
+
+run-xen:
+	@mkdir -p $(BUILD)/results; rm -f $(BUILD)/results/xen*; \
+	if tests/xen/check.sh $(DOM0) $(GUESTS) $(BUILD) $(BUILD)/xen; then result=passed; else result=failed; fi; \
+	echo "$$result xen" >>$(BUILD)/results/steps; \
+	[ $$result = passed ]
 
 ## bench        measure debmarshal against its floor and against libvirt
 bench:

@@ -13,6 +13,8 @@ drivers=(
 	virtio_balloon ext4 isofs evdev button pvpanic-pci
 	xen-netfront xen-blkfront
 )
+# What is to be loaded on Xen: the others only take time. Where there is a device model there is a power button, too.
+xen_drivers=(xen-netfront xen-blkfront ext4 evdev button)
 
 usage() {
 	echo "usage: ${0##*/} [--arch amd64|arm64] DIR" >&2
@@ -51,6 +53,8 @@ packages_unpack "$(packages_kernel "linux-image-cloud-$arch")" busybox-static
 tree=$tmp/tree
 mkdir -p "$tree"/{bin,dev,etc,mnt,proc,root,run,sys,tmp,var}
 packages_put "$tree" /bin/busybox
+packages_modules "$tree" "${xen_drivers[@]}"
+mv "$tree/modules/order" "$tree/modules/xen"
 packages_modules "$tree" "${drivers[@]}"
 install -m 755 "$scripts/guest/init" "$tree/init"
 install -m 755 "$scripts/guest/dhcp" "$tree/etc/dhcp"

@@ -47,7 +47,7 @@ bench=(
 # What tests/xen makes a dom0 of, and boots it with.
 xen=(
 	"${demo[@]}"
-	libxen-dev mmdebstrap tar
+	libcmocka-dev libxen-dev python3 tar
 )
 package=(
 	"${build[@]}"

@@ -70,13 +70,15 @@ packages_modules() {
 	done <"$tmp/modules" >"$tree/modules/order"
 }
 
-# packages_put TREE FILE...: from what is unpacked, by the same paths
+# packages_put TREE FILE...: from what is unpacked, by the same paths. An absolute link (the loader is one) is meant in there.
 packages_put() {
-	local tree=$1 file
+	local tree=$1 file source
 	shift
 	for file; do
+		source=$tmp/root$file
+		[[ $(readlink "$source") != /* ]] || source=$tmp/root$(readlink "$source")
 		mkdir -p "$tree${file%/*}"
-		cp -L "$tmp/root$file" "$tree$file"
+		cp -L "$source" "$tree$file"
 	done
 }
 
@@ -93,7 +95,7 @@ packages_put_programs() {
 }
 
 packages_needed() {
-	"$tmp/root/lib64/ld-linux-x86-64.so.2" --inhibit-cache \
+	"$tmp/root/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2" --inhibit-cache \
 		--library-path "$tmp/root/lib/x86_64-linux-gnu:$tmp/root/usr/lib/x86_64-linux-gnu" --list "$1" |
 		sed -n "s|^.*=> $tmp/root\(/[^ ]*\) .*|\1|p"
 }

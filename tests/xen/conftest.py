@@ -19,6 +19,17 @@ GUESTS = os.environ["DEBMARSHAL_GUESTS"]
 BASE = "/run/dmt"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--share", metavar="K/N", help="run every N-th test only, from the K-th on: another machine runs the others")
+
+
+def pytest_collection_modifyitems(config, items):
+    share = config.getoption("--share")
+    if share:
+        first, step = map(int, share.split("/"))
+        items[:] = items[first - 1::step]
+
+
 class Image(guests.Image):
     """The guest that the host has made."""
 
@@ -49,7 +60,9 @@ def people():
 
 @pytest.fixture(scope="session")
 def daemon(people):
-    it = Daemon(BUILD, BASE, config={"start_timeout": "120s", "log_level": "debug"}).start(timeout=60)
+    it = Daemon(BUILD, BASE, config={"start_timeout": "120s", "log_level": "debug"})
+    it.log_path = os.environ.get("DEBMARSHAL_LOG", it.log_path)
+    it.start(timeout=60)
     yield it
     status = it.stop(60)
     assert status == 0, it.log()[-4000:]

@@ -3,6 +3,7 @@
 #
 # usage: run.sh [--suite FILE] [--seconds N] DOM0 GUESTS BUILD RESULTS [PYTEST-ARGUMENT]...
 #        DOM0 is what dom0.sh has made, GUESTS what scripts/guest-image.sh has. FILE is a shell script in place of the tests.
+#        After N seconds (900) dom0 ends the suite and takes the logs out; a machine that does not even do that is ended 30 later.
 set -euo pipefail
 
 usage() {
@@ -26,7 +27,9 @@ dom0=$1 guests=$2 build=$3 results=$4
 shift 4
 
 share=$(mktemp -d)
-trap 'rm -rf "$share"' EXIT
+qemu=
+trap '[[ -z $qemu ]] || kill "$qemu" 2>/dev/null; rm -rf "$share"' EXIT
+trap 'exit 1' HUP INT TERM
 mkdir -p "$share/tree"/{build,data,guests,tests}
 for file in debmarshald debmarshal debmarshal-keeper debmarshal-xen.so; do
 	cp "$build/$file" "$share/tree/build/"
@@ -39,6 +42,7 @@ cp "${dom0%/*}"/stubdomain/{vmlinuz,initrd} "$share/tree/stubdomain/"
 gcc -nostdlib -m16 -Wl,-m,elf_i386,--oformat=binary,-Ttext=0x7c00 -o "$share/tree/guests/boot-sector" "$here/boot-sector.S"
 cp -r "$here/../system" "$here" "$share/tree/tests/"
 cp "$suite" "$share/suite"
+echo "$seconds" >"$share/seconds"
 [[ $# -eq 0 ]] || printf '%s\0' "$@" >"$share/arguments"
 : >"$share/output"
 : >>"$share/arguments"
@@ -48,7 +52,7 @@ cpu=EPYC,-monitor,-smap,-smep,+svm,+npt,-rdtscp,-avx,-avx2,-f16c,-fma
 xen="console=com1 com1=115200,8n1 dom0_mem=1000M,max:1000M cpuidle=0 spec-ctrl=eager-fpu loglvl=warning guest_loglvl=warning"
 
 start=$SECONDS
-timeout --kill-after=5 "$seconds" qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu "$cpu" -smp 2 -m 2560 \
+timeout --kill-after=5 $((seconds + 30)) qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu "$cpu" -smp 2 -m 2560 \
 	-nodefaults -no-user-config -display none -no-reboot -serial "file:$share/serial.log" \
 	-kernel "$dom0/xen" -append "$xen" -initrd "$dom0/vmlinuz console=hvc0 quiet,$dom0/dom0.cpio" \
 	-fsdev "local,id=share,path=$share,security_model=none,multidevs=remap" \
@@ -68,5 +72,8 @@ echo "${0##*/}: status $status after $((SECONDS - start)) s in all; logs are in 
 if [[ $status == none ]]; then
 	echo "${0##*/}: dom0 did not get to the end (QEMU's status $ended):" >&2
 	tail -n 20 "$results/serial.log" "$results/qemu.log" >&2
+elif [[ $status == 124 || $status == 143 ]]; then
+	echo "${0##*/}: the suite was ended after $seconds s" >&2
+	tail -n 40 "$results/daemon.log" "$results/xen-dmesg" >&2 || true
 fi
 [[ $status == 0 ]]
