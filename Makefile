@@ -31,7 +31,7 @@ MESON_TEST = meson test -C $(BUILD) --no-rebuild --print-errorlogs
 export PATH := /usr/bin:$(PATH):/usr/sbin:/sbin
 
 .NOTPARALLEL:
-.PHONY: all demo check check-quick check-suites check-root check-steps check-xen run-xen $(STEPS) bench install clean help
+.PHONY: all demo check check-quick check-suites check-root check-steps check-xen xen-machine run-xen $(STEPS) bench bench-xen install clean help
 
 ## all          build debmarshal (the default)
 all: $(BUILD)/build.ninja
@@ -86,13 +86,15 @@ $(STEPS):
 	[ $$result = passed ]
 
 ## check-xen    boot Xen in QEMU, and run the tests of the Xen driver in it
-check-xen:
+check-xen: xen-machine
+	@$(MAKE) --no-print-directory run-xen
+
+xen-machine:
 	@scripts/install-deps.sh xen
 	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
 	@meson configure $(BUILD) -Dtests=enabled -Dxen=enabled
 	@$(MAKE) --no-print-directory all
 	@scripts/guest-image.sh --arch amd64 $(GUESTS)
-	@$(MAKE) --no-print-directory run-xen
 
 run-xen:
 	@mkdir -p $(BUILD)/results; rm -f $(BUILD)/results/xen*; \
@@ -107,6 +109,11 @@ bench:
 	@scripts/guest-image.sh $(GUESTS)
 	@scripts/prepare-host.sh
 	scripts/unchroot $(BENCHMARK)
+
+## bench-xen    measure the Xen driver against xl, in Xen in QEMU
+bench-xen: xen-machine
+	tests/xen/dom0.sh $(DOM0)
+	tests/xen/run.sh --suite tests/xen/bench-suite --seconds 1800 $(DOM0) $(GUESTS) $(BUILD) $(BUILD)/xen/bench
 
 ## install      install into PREFIX (/usr/local), below DESTDIR if set
 install: $(BUILD)/build.ninja

@@ -4,11 +4,14 @@
  *   sweep PID kill N     SIGKILL at the N-th, before it is done
  *   sweep PID fail N     let the N-th fail, undone, with an errno that it may have; then let the process go
  *   sweep PID hold N     stop it at the N-th, until standard input ends; then let the process go
+ *   sweep PID list-below     say each call that its children begin, and theirs, until they become other programs
+ *   sweep PID kill-below N   SIGKILL for the process at the N-th of those, before that is done
  *
  * Prints "ready", and at the end one line: "hit N NUMBER ERRNO TARGET", with the number of the system call, the errno
  * (0: killed, or a call that cannot fail and was left alone) and what its first argument leads to as a descriptor ("-":
- * to nothing); or "short COUNT" when standard input, or the process, ended before the N-th. Only the process itself is
- * traced, none of its children. It is the tool of the suites that kill the daemon everywhere. */
+ * to nothing); or "short COUNT" when standard input, or the process, ended before the N-th. For children the target is
+ * followed by a tab and what they ask for there: the bytes of a write, the numbers of a hypercall. It is the tool of
+ * the suites that kill the daemon everywhere. */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -25,20 +28,21 @@
 #include <unistd.h>
 
 static pid_t tracee;
+static bool below; /* it is the children's calls that count */
 
 static _Noreturn void die(const char *what) {
         fprintf(stderr, "sweep: %s: %s\n", what, strerror(errno));
         exit(2);
 }
 
-/* The process has stopped or ended (1), or standard input has (0). */
-static int wait_for_stop(int signals, int *status) {
+/* A process has stopped or ended: its pid; or standard input has: 0. */
+static pid_t wait_for_stop(int signals, int *status) {
         struct pollfd fds[] = { { .fd = signals, .events = POLLIN }, { .fd = STDIN_FILENO, .events = POLLIN } };
 
         for (;;) {
-                pid_t pid = waitpid(tracee, status, WNOHANG | __WALL);
-                if (pid == tracee)
-                        return 1;
+                pid_t pid = waitpid(below ? -1 : tracee, status, WNOHANG | __WALL);
+                if (pid > 0)
+                        return pid;
                 if (pid < 0)
                         die("waitpid");
                 if (poll(fds, 2, -1) < 0 && errno != EINTR)
@@ -151,14 +155,59 @@ static void fail_call(long number, int error) {
         set_registers(&regs);
 }
 
-/* What a call's first argument leads to, taken for a descriptor. */
-static void print_hit(long n, const struct __ptrace_syscall_info *info, int error) {
-        char link[64], target[256];
+/* ---- what a call is about ---- */
 
-        snprintf(link, sizeof link, "/proc/%d/fd/%d", (int)tracee, (int)info->entry.args[0]);
+static ssize_t read_memory(pid_t pid, uint64_t address, void *buffer, size_t size) {
+        struct iovec ours = { buffer, size }, theirs = { (void *)(uintptr_t)address, size };
+        return process_vm_readv(pid, &ours, 1, &theirs, 1, 0);
+}
+
+/* The bytes, printable: what is not becomes a dot. */
+static void describe_write(pid_t pid, uint64_t address, uint64_t length, char *text, size_t size) {
+        ssize_t n = read_memory(pid, address, text, length < size ? length : size - 1);
+
+        for (ssize_t i = 0; i < n; i++)
+                if (text[i] < ' ' || text[i] > '~')
+                        text[i] = '.';
+        text[n < 0 ? 0 : n] = '\0';
+}
+
+/* Of privcmd, Xen's device: the hypercall's number, its first argument, and what that leads to: the command of one that
+ * has a struct. */
+static void describe_ioctl(pid_t pid, const uint64_t *arguments, const char *target, char *text, size_t size) {
+        uint64_t call[2] = { 0, 0 };
+        uint32_t command = 0;
+
+        snprintf(text, size, "ioctl %llx", (unsigned long long)arguments[1]);
+        if (!strstr(target, "privcmd") || (arguments[1] & 0xff) != 0 ||
+            read_memory(pid, arguments[2], call, sizeof call) != sizeof call)
+                return;
+        (void)read_memory(pid, call[1], &command, sizeof command);
+        snprintf(text, size, "hypercall %llu of %llu or %u", (unsigned long long)call[0],
+                 call[1] < 0x10000 ? (unsigned long long)call[1] : 0, command);
+}
+
+static void describe(pid_t pid, const struct __ptrace_syscall_info *info, const char *target, char *text, size_t size) {
+        *text = '\0';
+        if (info->entry.nr == SYS_write || info->entry.nr == SYS_sendto)
+                describe_write(pid, info->entry.args[1], info->entry.args[2], text, size);
+        else if (info->entry.nr == SYS_ioctl)
+                describe_ioctl(pid, (const uint64_t *)info->entry.args, target, text, size);
+}
+
+/* What the first argument leads to, taken for a descriptor. */
+static void print_call(const char *word, pid_t pid, long n, const struct __ptrace_syscall_info *info, int error) {
+        char link[64], target[256], what[128];
+
+        snprintf(link, sizeof link, "/proc/%d/fd/%d", (int)pid, (int)info->entry.args[0]);
         ssize_t length = readlink(link, target, sizeof target - 1);
         target[length < 0 ? 0 : length] = '\0';
-        printf("hit %ld %lld %d %s\n", n, (long long)info->entry.nr, error, length <= 0 ? "-" : target);
+        printf("%s %ld %lld %d %s", word, n, (long long)info->entry.nr, error, length <= 0 ? "-" : target);
+        if (below) {
+                describe(pid, info, target, what, sizeof what);
+                printf("\t%s", what);
+        }
+        putchar('\n');
         fflush(stdout);
 }
 
@@ -180,14 +229,91 @@ static void let_go(int signals) {
                 ptrace(PTRACE_DETACH, tracee, 0, 0);
 }
 
+/* At a point: do what the mode says. */
+static void act(const char *mode, pid_t pid, long n, const struct __ptrace_syscall_info *info) {
+        bool failing = strcmp(mode, "fail") == 0;
+        int error = failing ? error_of((long)info->entry.nr) : 0;
+        int status;
+
+        print_call("hit", pid, n, info, error);
+        if (strncmp(mode, "kill", 4) == 0) {
+                kill(tracee, SIGKILL);
+                /* A child stays where it is until the daemon is gone, and goes with it. */
+                while (below && waitpid(tracee, &status, __WALL) == tracee && WIFSTOPPED(status))
+                        ;
+                return;
+        }
+        if (strcmp(mode, "hold") == 0)
+                wait_for_input_end();
+        if (error != 0)
+                fail_call((long)info->entry.nr, error);
+        ptrace(PTRACE_DETACH, tracee, 0, 0);
+}
+
+/* Let a stopped process go on to its next stop. */
+static void go_on(pid_t pid, int status) {
+        bool was_event = status >> 16 != 0, was_call = WSTOPSIG(status) == (SIGTRAP | 0x80);
+        int deliver = was_event || was_call ? 0 : WSTOPSIG(status); /* a signal of its own */
+
+        if (below && status >> 16 == PTRACE_EVENT_EXEC) {
+                ptrace(PTRACE_DETACH, pid, 0, 0); /* another program now */
+                return;
+        }
+        if (ptrace(below && pid == tracee ? PTRACE_CONT : PTRACE_SYSCALL, pid, 0, deliver) < 0 && errno != ESRCH)
+                die("go on");
+}
+
+/* The call that a process is about to begin: true. */
+static bool is_at_call(pid_t pid, int status, struct __ptrace_syscall_info *info) {
+        if (WSTOPSIG(status) != (SIGTRAP | 0x80))
+                return false;
+        if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof *info, info) < 0)
+                die("PTRACE_GET_SYSCALL_INFO");
+        return info->op == PTRACE_SYSCALL_INFO_ENTRY;
+}
+
+/* status: of its first stop. */
+static int run(const char *mode, long at, int status, int signals) {
+        bool listing = strncmp(mode, "list", 4) == 0;
+        pid_t pid = tracee;
+        long seen = 0;
+
+        do {
+                struct __ptrace_syscall_info info;
+
+                if (!WIFSTOPPED(status)) {
+                        if (pid == tracee)
+                                break;
+                        continue;
+                }
+                if (is_at_call(pid, status, &info)) {
+                        if (++seen == at) {
+                                act(mode, pid, seen, &info);
+                                return 0;
+                        }
+                        if (listing)
+                                print_call("call", pid, seen, &info, 0);
+                }
+                go_on(pid, status);
+        } while ((pid = wait_for_stop(signals, &status)) > 0);
+
+        if (pid == 0 && !below) {
+                ptrace(PTRACE_INTERRUPT, tracee, 0, 0);
+                let_go(signals);
+        }
+        printf("short %ld\n", seen);
+        return 0; /* whatever is still traced is let go with us */
+}
+
 int main(int argc, char **argv) {
         const char *mode = argc > 2 ? argv[2] : "";
-        long at = argc > 3 ? atol(argv[3]) : 0, seen = 0;
+        long at = argc > 3 ? atol(argv[3]) : 0;
+        long options = PTRACE_O_TRACESYSGOOD;
         int status;
         sigset_t mask;
 
         if (argc < 3 || (tracee = atoi(argv[1])) <= 0) {
-                fprintf(stderr, "usage: sweep PID count | kill N | fail N | hold N\n");
+                fprintf(stderr, "usage: sweep PID count | kill N | fail N | hold N | list-below | kill-below N\n");
                 return 2;
         }
         sigemptyset(&mask);
@@ -197,46 +323,14 @@ int main(int argc, char **argv) {
         if (signals < 0)
                 die("signalfd");
 
-        if (ptrace(PTRACE_SEIZE, tracee, 0, PTRACE_O_TRACESYSGOOD) < 0 || ptrace(PTRACE_INTERRUPT, tracee, 0, 0) < 0)
+        below = strstr(mode, "-below") != NULL;
+        if (below)
+                options |= PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC;
+        if (ptrace(PTRACE_SEIZE, tracee, 0, options) < 0 || ptrace(PTRACE_INTERRUPT, tracee, 0, 0) < 0)
                 die("PTRACE_SEIZE");
-        if (!wait_for_stop(signals, &status))
+        if (wait_for_stop(signals, &status) != tracee)
                 die("attach");
         printf("ready\n");
         fflush(stdout);
-
-        for (;;) {
-                int deliver = 0;
-                if (WIFSTOPPED(status) && WSTOPSIG(status) == (SIGTRAP | 0x80)) {
-                        struct __ptrace_syscall_info info;
-                        if (ptrace(PTRACE_GET_SYSCALL_INFO, tracee, sizeof info, &info) < 0)
-                                die("PTRACE_GET_SYSCALL_INFO");
-                        if (info.op == PTRACE_SYSCALL_INFO_ENTRY && ++seen == at) {
-                                bool failing = strcmp(mode, "fail") == 0;
-                                int error = failing ? error_of((long)info.entry.nr) : 0;
-                                print_hit(seen, &info, error);
-                                if (strcmp(mode, "kill") == 0) {
-                                        kill(tracee, SIGKILL);
-                                        return 0;
-                                }
-                                if (strcmp(mode, "hold") == 0)
-                                        wait_for_input_end();
-                                if (error != 0)
-                                        fail_call((long)info.entry.nr, error);
-                                ptrace(PTRACE_DETACH, tracee, 0, 0);
-                                return 0;
-                        }
-                } else if (WIFSTOPPED(status) && status >> 16 == 0)
-                        deliver = WSTOPSIG(status); /* a signal of its own */
-                else if (!WIFSTOPPED(status))
-                        break;
-                if (ptrace(PTRACE_SYSCALL, tracee, 0, deliver) < 0 && errno != ESRCH)
-                        die("PTRACE_SYSCALL");
-                if (!wait_for_stop(signals, &status)) {
-                        ptrace(PTRACE_INTERRUPT, tracee, 0, 0);
-                        let_go(signals);
-                        break;
-                }
-        }
-        printf("short %ld\n", seen);
-        return 0;
+        return run(mode, at, status, signals);
 }

@@ -54,11 +54,11 @@ class Hit:
         self.number = int(number)
         self.syscall = self.NAMES.get(int(syscall), syscall)
         self.error = int(error)
-        self.target = target
+        self.target, _, self.request = target.partition("\t")
 
     def __str__(self):
         how = f" with {os.strerror(self.error)}" if self.error else ""
-        return f"call {self.number}, {self.syscall}({self.target}){how}"
+        return f"call {self.number}, {self.syscall}({self.target}{self.request and ', ' + self.request}){how}"
 
 
 class Tracer:
@@ -68,19 +68,26 @@ class Tracer:
         self.process = subprocess.Popen([tool, str(pid), mode, str(number)], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
         self.calls = 0
+        self.list = []  # of Hits, in a mode that lists
         self.hit = None
         assert self.process.stdout.readline() == "ready\n"
         self._reader = threading.Thread(target=self._read, args=(act,))
         self._reader.start()
 
     def _read(self, act):
-        words = self.process.stdout.readline().rstrip("\n").split(" ", 4)
+        words = self._next()
+        while words[0] == "call":
+            self.list.append(Hit(*words[1:]))
+            words = self._next()
         if words[0] == "hit":
             self.hit = Hit(*words[1:])
             act()
         else:
             self.calls = int(words[1])
         self._let_go()
+
+    def _next(self):
+        return self.process.stdout.readline().rstrip("\n").split(" ", 4)
 
     def _let_go(self):
         with contextlib.suppress(BrokenPipeError):
@@ -143,9 +150,9 @@ class Client:
     def destroy_network(self, name):
         self.call(names.PRIVOPS_PATH, names.PRIVOPS, "destroyNetwork", "s", name)
 
-    def create_domain(self, network, hypervisor, disk, mac=""):
+    def create_domain(self, network, hypervisor, disk, mac="", extra=()):
         return str(self.call(names.PRIVOPS_PATH, names.PRIVOPS, "createDomain", "sasssssa{sv}", "16M", [disk], network,
-                             mac, hypervisor, "", {"paused": dbus.Boolean(True)}))
+                             mac, hypervisor, "", {"paused": dbus.Boolean(True), **dict(extra)}))
 
     def destroy_domain(self, name):
         self.call(names.PRIVOPS_PATH, names.PRIVOPS, "destroyDomain", "ss", name, "")
@@ -190,6 +197,8 @@ class Client:
 class Rig:
     """A daemon with a network and a domain on it, the bystanders, which live through all of it."""
 
+    warmed_up = ("null", "qemu")
+
     def __init__(self, build, directory, user):
         self.user = user
         self.tool = os.path.join(build, "tests", "system", "sweep")
@@ -210,6 +219,11 @@ class Rig:
         self.baseline = self.picture()
         self.usage = self.client.usage()
 
+    @staticmethod
+    def extra(_hypervisor):
+        """What createDomain is told beside."""
+        return {}
+
     def orphan(self, only=""):
         """Kill what the daemon has started for the operation, or the programs of that name."""
         victims = [p for p in descendants(self.daemon.pid).values()
@@ -227,8 +241,8 @@ class Rig:
 
     def warm_up(self):
         """What is opened once is open."""
-        for hypervisor in ("null", "qemu"):
-            self.client.destroy_domain(self.client.create_domain(self.net, hypervisor, self.disk))
+        for hypervisor in self.warmed_up:
+            self.client.destroy_domain(self.client.create_domain(self.net, hypervisor, self.disk, extra=self.extra(hypervisor)))
         self.client.destroy_network(self.client.create_network(["warm"])[0])
 
     def restart(self):
@@ -407,6 +421,7 @@ class Point:
             self.error = error
         self.hit = tracer.finish()
         self.calls = tracer.calls
+        self.list = tracer.list
 
     def judge(self):
         """After the restart, or at once when the daemon lives: whole or not there, and removable. Gives complaints."""

@@ -8,7 +8,7 @@ set -euo pipefail
 
 packages=(
 	linux-image-amd64 xen-hypervisor-4.17-amd64 xen-utils-4.17 xenstore-utils qemu-system-xen seabios
-	busybox-static bash iproute2 kmod mount util-linux procps strace
+	busybox-static bash iproute2 kmod mount util-linux procps strace linux-libc-dev
 	dnsmasq-base libsystemd0 libsqlite3-0 libmnl0 libjansson4 libcap-ng0 libasan8 libubsan1
 	python3 python3-dbus python3-gi python3-pytest
 )
@@ -73,6 +73,7 @@ for library in "${libraries[@]}"; do
 done
 packages_put "$tree" /usr/lib/xen-4.17/boot/hvmloader /usr/share/seabios/{bios-256k,vgabios-cirrus,vgabios-stdvga}.bin
 packages_put "$tree" /usr/share/qemu/{linuxboot.bin,linuxboot_dma.bin,keymaps/en-us}
+packages_put "$tree" /usr/include/x86_64-linux-gnu/asm/unistd_64.h # by which tests/system/sweep.py names calls
 put_python
 packages_modules "$tree" "${modules[@]}"
 install -m 755 "$here/init" "$tree/init"

@@ -30,17 +30,18 @@ share=$(mktemp -d)
 qemu=
 trap '[[ -z $qemu ]] || kill "$qemu" 2>/dev/null; rm -rf "$share"' EXIT
 trap 'exit 1' HUP INT TERM
-mkdir -p "$share/tree"/{build,data,guests,tests}
+mkdir -p "$share/tree"/{build/tests/system,data,guests,tests}
 for file in debmarshald debmarshal debmarshal-keeper debmarshal-xen.so; do
 	cp "$build/$file" "$share/tree/build/"
 done
+cp "$build/tests/system/sweep" "$share/tree/build/tests/system/"
 cp "$guests"/amd64/{vmlinuz,initrd.gz} "$share/tree/guests/"
 # What a stub domain boots from, where it is installed for the daemon.
 "$here/../../scripts/stubdomain-image.sh" "${dom0%/*}/stubdomain"
 mkdir "$share/tree/stubdomain"
 cp "${dom0%/*}"/stubdomain/{vmlinuz,initrd} "$share/tree/stubdomain/"
 gcc -nostdlib -m16 -Wl,-m,elf_i386,--oformat=binary,-Ttext=0x7c00 -o "$share/tree/guests/boot-sector" "$here/boot-sector.S"
-cp -r "$here/../system" "$here" "$share/tree/tests/"
+cp -r "$here/../bench" "$here/../system" "$here" "$share/tree/tests/"
 cp "$suite" "$share/suite"
 echo "$seconds" >"$share/seconds"
 [[ $# -eq 0 ]] || printf '%s\0' "$@" >"$share/arguments"
@@ -58,9 +59,12 @@ timeout --kill-after=5 $((seconds + 30)) qemu-system-x86_64 -M q35 -accel tcg,th
 	-fsdev "local,id=share,path=$share,security_model=none,multidevs=remap" \
 	-device virtio-9p-pci,fsdev=share,mount_tag=share >"$share/qemu.log" 2>&1 &
 qemu=$!
-tail --pid="$qemu" --sleep-interval=0.5 -n +1 -f "$share/output" || true
+tail --pid="$qemu" --sleep-interval=0.5 -n +1 -f "$share/output" &
+shown=$!
 ended=0
 wait "$qemu" || ended=$?
+qemu=
+wait "$shown" || true
 
 mkdir -p "$results"
 find "$results" -mindepth 1 -delete

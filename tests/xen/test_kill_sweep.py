@@ -1,0 +1,181 @@
+"""The daemon killed at its system calls, and at those of its workers, in creations and destructions of Xen guests; and its
+calls failing. What the next daemon finds is whole or gone, as in tests/system/test_kill_sweep.py, whose tool and judgement
+these are; and nothing is left in Xen, its store and the kernel, while a domain of somebody else's lives on untouched.
+
+A worker makes and removes the domain: it dies with its daemon, so the daemon is killed when its workers are at their N-th
+call. All points are some thousands: DEBMARSHAL_SWEEP=whole goes through them in hours. Otherwise each kind of call
+comes in once: each hypercall and each entry of the store, by what they say, anything else by its name and file.
+"""
+
+import contextlib
+import os
+import re
+import tempfile
+import time
+
+import pytest
+
+from conftest import BUILD
+from sweep import Failure, Operation, Point, Rig, in_child
+from test_failing_calls import go_on
+from tiny import TinyImage
+from xen import Machine, XlDomain, output, xl_list
+
+WHOLE = os.environ.get("DEBMARSHAL_SWEEP") == "whole"
+OWN_STEP = 1 if WHOLE else 16  # of the daemon's own calls, most of which are its loop's and its record's
+
+
+class XenRig(Rig):
+    """With a domain that is not the daemon's beside."""
+
+    warmed_up = ("null", "xen")
+
+    def __init__(self, directory, user):
+        self.image = TinyImage(directory)
+        self.machine = Machine()
+        self.machine_before = None
+        self.foreigner = XlDomain("foreigner", self.image, directory)
+        super().__init__(BUILD, directory, user)
+        self.machine_before = self.machine.picture()
+        self.foreign_id = xl_list()["foreigner"][0]
+
+    def extra(self, hypervisor):
+        return self.image.extra() if hypervisor == "xen" else {}
+
+    def close(self):
+        status = super().close()
+        self.foreigner.destroy()
+        return status
+
+    def difference(self):
+        lines = super().difference()
+        if self.machine_before:
+            now = self.machine.picture()
+            lines += self.machine.difference(self.machine_before, now)
+            lines += [f"LOST {line}" for line in self.machine.difference(now, self.machine_before)]
+        return lines
+
+    def check_domain(self, name):
+        """It is whole: Xen has it, its console can be had."""
+        if "p" not in xl_list()[name][3]:
+            raise FileNotFoundError(f"{name} does not stand still: {xl_list()}")
+        os.close(self.client.domain(name, "OpenConsole").take())
+
+
+def operations(machine_type):
+    def create(rig, _):
+        return rig.client.create_domain(rig.net, "xen", rig.disk, extra=rig.image.extra(type=machine_type))
+
+    def destroy(rig, name):
+        rig.client.destroy_domain(name)
+        return name
+
+    return [Operation(f"createDomain {machine_type}", True, lambda rig, _: None, create),
+            Operation(f"destroyDomain {machine_type}", False, create, destroy)]
+
+
+OPERATIONS = [operation for machine_type in ("pvh", "pv") for operation in operations(machine_type)]
+each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: o.title)
+
+
+def kind(call):
+    """Calls of one kind do the same, to whichever domain."""
+    what = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "UUID", call.request)
+    target = re.sub(r"^(socket|pipe):.*", r"\1", call.target)
+    return call.syscall, re.sub(r"\d+", "N", target), what if "hypercall" in what else re.sub(r"\d+", "N", what)
+
+
+def points_of_each_kind(calls):
+    found = {}
+    for call in calls:
+        found.setdefault(kind(call), call.number)
+    return sorted(found.values())
+
+
+@contextlib.contextmanager
+def rig(people):
+    with tempfile.TemporaryDirectory(prefix="k-", dir="/run") as directory:
+        os.chmod(directory, 0o755)
+        it = XenRig(directory, people["alice"])
+        yield it
+        if it.close() != 0:
+            raise Failure("the daemon did not end well")
+
+
+def judged(it, point):
+    complaints = point.judge()
+    if complaints:
+        raise Failure(f"{point.operation.title}, {point.mode} at {point.hit}; the answer: {point.error or 'done'}\n" +
+                      "\n".join(complaints) + f"\n{it.daemon.log()[-6000:]}")
+
+
+def counted(it, operation, mode):
+    """Not killed: the Point, of which there is nothing any more."""
+    point = Point(it, operation, mode, 0)
+    if point.error:
+        raise Failure(f"without being killed, {operation.title} failed: {point.error}")
+    judged(it, point)
+    return point
+
+
+def killed_at(it, operation, mode, numbers):
+    """The kinds of the calls that it was killed at."""
+    kinds = set()
+    for number in numbers:
+        point = Point(it, operation, mode, number)
+        if point.hit:
+            kinds.add(kind(point.hit))
+            it.restart()
+        judged(it, point)
+    return kinds
+
+
+def report(capsys, text):
+    with capsys.disabled():
+        print(f"\n{text}")
+
+
+@each_operation
+def test_killed_at_calls_of_its_own(people, operation, capsys):
+    def sweep():
+        with rig(people) as it:
+            begun, calls = time.monotonic(), counted(it, operation, "count").calls
+            numbers = range(1, calls + 1, OWN_STEP)
+            killed_at(it, operation, "kill", numbers)
+            report(capsys, f"kill sweep: {operation.title}: {len(numbers)} of {calls} points, {time.monotonic() - begun:.0f} s")
+            return calls
+
+    assert in_child(sweep) > 50
+
+
+@each_operation
+def test_killed_at_calls_of_its_workers(people, operation, capsys):
+    def sweep():
+        with rig(people) as it:
+            begun, calls = time.monotonic(), counted(it, operation, "list-below").list
+            numbers = range(1, len(calls) + 1) if WHOLE else points_of_each_kind(calls)
+            kinds = killed_at(it, operation, "kill-below", numbers)
+            wanted = {kind(call) for call in calls}
+            hypercalls = {k for k in wanted if "hypercall" in k[2]}
+            report(capsys, f"kill sweep of workers: {operation.title}: {len(numbers)} of {len(calls)} points, "
+                           f"{len(kinds & wanted)} of {len(wanted)} kinds, {len(kinds & hypercalls)} of {len(hypercalls)} "
+                           f"hypercalls, {time.monotonic() - begun:.0f} s")
+            return len(numbers)
+
+    assert in_child(sweep) > 20
+
+
+@pytest.mark.parametrize("operation", operations("pvh"), ids=lambda o: o.title)
+def test_calls_of_its_own_fail(people, operation, capsys):
+    def sweep():
+        with rig(people) as it:
+            begun, calls = time.monotonic(), counted(it, operation, "count").calls
+            numbers = range(1, calls + 1, OWN_STEP)
+            for number in numbers:
+                point = Point(it, operation, "fail", number)
+                go_on(it, point)
+                judged(it, point)
+            report(capsys, f"failing calls: {operation.title}: {len(numbers)} of {calls} points, {time.monotonic() - begun:.0f} s")
+            return calls
+
+    assert in_child(sweep) > 50
