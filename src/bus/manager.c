@@ -73,6 +73,28 @@ static int append_boot_loaders(sd_bus_message *reply, Face *f) {
         return r;
 }
 
+static int append_facts_of(sd_bus_message *reply, const Driver *driver) {
+        DriverFact fact;
+
+        for (size_t i = 0; driver->describe && driver->describe(i, &fact) >= 0; i++) {
+                AUTO(string_drop) char *copy = NULL;
+                int r = sd_bus_message_append(reply, "(ssss)", driver->name, fact.name, valid_text(fact.text, &copy),
+                                              fact.cure);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int append_facts(sd_bus_message *reply, Face *f) {
+        const Engine *engine = f->bus->engine;
+
+        int r = sd_bus_message_open_container(reply, 'a', "(ssss)");
+        for (size_t i = 0; i < engine->n_hypervisors && r >= 0; i++)
+                r = append_facts_of(reply, engine->hypervisors[i].driver);
+        return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
 static int append_dnsmasq(sd_bus_message *reply, Face *f) {
         AUTO(string_drop) char *copy = NULL;
         return sd_bus_message_append(reply, "s", valid_text(f->bus->engine->net_host.dnsmasq_path, &copy));
@@ -104,6 +126,7 @@ static const struct {
         { "Dnsmasq", append_dnsmasq },
         { "Pool", append_pool },
         { "CallerUid", append_caller_uid },
+        { "Facts", append_facts },
 };
 
 static int get_property(UNUSED sd_bus *c, UNUSED const char *path, UNUSED const char *interface, const char *property,
@@ -331,6 +354,7 @@ const sd_bus_vtable manager_vtable[] = {
         PROPERTY("Hypervisors", "a(sbs)", 0),
         PROPERTY("Emulators", "a(ss)", 0),
         PROPERTY("BootLoaders", "a(ss)", 0),
+        PROPERTY("Facts", "a(ssss)", 0),
         PROPERTY("Dnsmasq", "s", SD_BUS_VTABLE_PROPERTY_CONST),
         PROPERTY("Pool", "s", SD_BUS_VTABLE_PROPERTY_CONST),
         PROPERTY("CallerUid", "u", 0),

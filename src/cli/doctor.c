@@ -93,6 +93,19 @@ static void check_hypervisors(Report *r, const json_t *manager) {
                            "none works, so no domain can be started");
 }
 
+/* What the drivers found beyond that: rows of hypervisor, name, text, cure. */
+static void check_facts(Report *r, const json_t *manager) {
+        const json_t *all = json_object_get(manager, "facts");
+
+        for (size_t i = 0; i < json_array_size(all); i++) {
+                const char *texts[4];
+
+                for (size_t k = 0; k < ARRAY_LEN(texts); k++)
+                        texts[k] = string_or(json_string_value(json_array_get(json_array_get(all, i), k)), "?");
+                report_add(r, *texts[3] ? CHECK_WARN : CHECK_OK, texts[0], texts[3], "%s: %s", texts[1], texts[2]);
+        }
+}
+
 static void check_emulators(Report *r, const json_t *manager) {
         const json_t *all = json_object_get(manager, "emulators");
 
@@ -278,6 +291,7 @@ int verb_doctor(Cli *cli, int argc, char **argv) {
                         value_read_properties(reply, &manager);
                 }
                 check_hypervisors(&report, manager);
+                check_facts(&report, manager);
                 check_emulators(&report, manager);
                 check_boot_loaders(&report, manager);
                 check_dnsmasq(&report, manager);

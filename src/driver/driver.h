@@ -82,6 +82,13 @@ struct Guest {
         size_t n_taps;
 };
 
+/* Something that a probe has found, for people. */
+typedef struct DriverFact {
+        const char *name; /* "memory" */
+        const char *text; /* "1.2 GiB free of 4 GiB" */
+        const char *cure; /* how to mend it; "": nothing is wrong */
+} DriverFact;
+
 struct Driver {
         const char *name;   /* "qemu" */
         bool attaches_nics; /* by itself, through events->namespaces(): no taps are made for its guests */
@@ -90,6 +97,9 @@ struct Driver {
          * where known, the cure. Asynchronous, with its own deadline; asked once at daemon start and on demand. Ends in
          * at most ten seconds. */
         int (*probe)(const DriverHost *host, GuestAnswer answer, void *userdata, Error *e);
+        /* What the last probe has found: by index, 0, or -ENOENT past the last. The texts are good until the next probe
+         * ends. NULL: nothing but whether it works. */
+        int (*describe)(size_t index, DriverFact *ret);
 
         /* The emulators of its guests, for people who ask what is there: by index, 1 with the architecture and the path
          * (the caller's), 0 when that one is not installed, -ENOENT past the last. NULL: its guests have none, or

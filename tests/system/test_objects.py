@@ -60,7 +60,7 @@ METHODS = {
 
 PROPERTY_TYPES = {
     MANAGER: {"Version": "s", "Scope": "s", "Hypervisors": "a(sbs)", "Emulators": "a(ss)",
-              "BootLoaders": "a(ss)", "Dnsmasq": "s", "Pool": "s", "CallerUid": "u"},
+              "BootLoaders": "a(ss)", "Facts": "a(ssss)", "Dnsmasq": "s", "Pool": "s", "CallerUid": "u"},
     NETWORK: {"Name": "s", "Owner": "u", "State": "s", "Reason": "s", "Subnet": "s", "Gateway": "s", "Netmask": "s",
               "Ipv6Mode": "s", "Subnet6": "s", "Gateway6": "s", "DnsDomain": "s", "HostCount": "u", "DomainCount": "u",
               "CreatedUsec": "t"},

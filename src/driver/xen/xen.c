@@ -1,42 +1,17 @@
-/* The driver for Xen: what it can do, whether it works here, and its table. A module of its own, since it is linked
+/* The driver for Xen: what it can do, and its table. A module of its own, since it is linked
  * with libraries that fit one release of Xen; driver/xen/loader.c loads it. */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "base/fd.h"
 #include "base/string-util.h"
-#include "driver/probe.h"
 #include "driver/xen/acpi.h"
+#include "driver/xen/facts.h"
 #include "driver/xen/loader.h"
 #include "driver/xen/model-args.h"
 #include "driver/xen/xen-internal.h"
 
 #define HVM_MEMORY_MIN (32ULL << 20) /* hvmloader and the BIOS have their places below that */
-
-/* ---- does it work here ---- */
-
-/* A hypercall whose interface is versioned: another release of Xen refuses it. */
-static int try_xen(const DriverHost *host, Error *e) {
-        AUTO(xen_close) Xen xen = { .xc = NULL };
-        AUTO(xenstore_drop) XenStore *store = NULL;
-        xc_physinfo_t info = { 0 };
-
-        if (!host->privileged)
-                return error_set(e, ERROR_NOT_SUPPORTED, "Xen is for the system scope: only root may make domains");
-        int r = xen_open(&xen, e);
-        if (r >= 0 && xc_physinfo(xen.xc, &info) != 0)
-                r = xen_fail(&xen, e, "Xen does not answer to this build (is it of another release?)");
-        return r < 0 ? r : xenstore_open(&store, e);
-}
-
-static int xen_probe(const DriverHost *host, GuestAnswer answer, void *userdata, Error *e) {
-        AUTO(error_clear) Error why = ERROR_INIT;
-        AUTO(error_clear) Error verdict = ERROR_INIT;
-
-        if (try_xen(host, &why) < 0)
-                error_set(&verdict, ERROR_NOT_SUPPORTED, "%s", error_text(&why));
-        return probe_answer_later(host, &verdict, answer, userdata, e);
-}
 
 /* ---- can it run here ---- */
 
@@ -126,7 +101,8 @@ static bool xen_present(UNUSED const DriverHost *host, const Domain *d) {
 const Driver XEN_MODULE_SYMBOL = {
         .name = "xen",
         .attaches_nics = true,
-        .probe = xen_probe,
+        .probe = xen_facts_probe,
+        .describe = xen_facts_describe,
         .check = xen_check,
         .new = xen_guest_new,
         .free = xen_guest_free,
