@@ -8,6 +8,8 @@
 
 #include <xenstore.h>
 
+#include "driver/xen/wire.h"
+
 struct xs_handle {
         int nothing;
 };
@@ -32,11 +34,6 @@ size_t fake_store_count(void) {
         for (size_t i = 0; i < FAKE_NODES_MAX; i++)
                 n += fake_store.nodes[i].used;
         return n;
-}
-
-static bool fails(int error) {
-        errno = error;
-        return false;
 }
 
 /* Below is "path/...". */
@@ -83,66 +80,80 @@ void xs_close(struct xs_handle *h) {
         free(h);
 }
 
-xs_transaction_t xs_transaction_start(struct xs_handle *h) {
-        (void)h;
+/* ---- changes ---- */
+
+struct Wire {
+        int failure;
+        char path[192];
+};
+
+static int note(Wire *w, int r, const char *path) {
+        if (r < 0 && w->failure == 0) {
+                w->failure = r;
+                snprintf(w->path, sizeof w->path, "%s", path);
+        }
+        return 0;
+}
+
+int wire_open(Wire **ret) {
+        *ret = calloc(1, sizeof **ret);
+        return *ret ? 0 : -ENOMEM;
+}
+
+Wire *wire_close(Wire *w) {
+        free(w);
+        return NULL;
+}
+
+int wire_begin(Wire *w) {
+        *w = (Wire){ .failure = 0 };
         memcpy(before, fake_store.nodes, sizeof before);
-        return 1;
+        return 0;
 }
 
-bool xs_transaction_end(struct xs_handle *h, xs_transaction_t t, bool abort) {
-        (void)h;
-        (void)t;
+int wire_end(Wire *w, bool give_up, const char **ret_path) {
         fake_store.ended++;
-        if (!abort && fake_store.conflicts == 0)
-                return true;
-        memcpy(fake_store.nodes, before, sizeof before);
-        if (abort)
-                return true;
-        fake_store.conflicts--;
-        return fails(EAGAIN);
+        *ret_path = w->failure ? w->path : NULL;
+        bool conflict = !give_up && w->failure == 0 && fake_store.conflicts > 0;
+        if (give_up || w->failure || conflict)
+                memcpy(fake_store.nodes, before, sizeof before);
+        fake_store.conflicts -= conflict;
+        return conflict ? -EAGAIN : w->failure;
 }
 
-bool xs_write(struct xs_handle *h, xs_transaction_t t, const char *path, const void *data, unsigned length) {
-        (void)h;
-        (void)t;
+int wire_write(Wire *w, const char *path, const void *data, size_t length) {
         FakeNode *node = fake_store.refuse && strcmp(path, fake_store.refuse) == 0 ? NULL : make(path);
-        if (!node)
-                return fails(EACCES);
-        snprintf(node->value, sizeof node->value, "%.*s", (int)length, (const char *)data);
-        return true;
+
+        if (node)
+                snprintf(node->value, sizeof node->value, "%.*s", (int)length, (const char *)data);
+        return note(w, node ? 0 : -EACCES, path);
 }
 
-bool xs_mkdir(struct xs_handle *h, xs_transaction_t t, const char *path) {
-        (void)h;
-        (void)t;
-        return make(path) || fails(ENOSPC);
+int wire_mkdir(Wire *w, const char *path) {
+        return note(w, make(path) ? 0 : -ENOSPC, path);
 }
 
-bool xs_set_permissions(struct xs_handle *h, xs_transaction_t t, const char *path, struct xs_permissions *p,
-                        unsigned n) {
-        (void)h;
-        (void)t;
+int wire_permit(Wire *w, const char *path, uint32_t owner, uint32_t reader) {
         FakeNode *node = fake_store_find(path);
+
         if (!node)
-                return fails(ENOENT);
-        node->owner = p[0].id;
-        node->reader = n > 1 ? p[1].id : UINT32_MAX;
-        return true;
+                return note(w, -ENOENT, path);
+        node->owner = owner;
+        node->reader = reader;
+        return 0;
 }
 
-bool xs_rm(struct xs_handle *h, xs_transaction_t t, const char *path) {
-        (void)h;
-        (void)t;
-        bool found = false;
+int wire_remove(Wire *w, const char *path) {
+        (void)w;
         for (size_t i = 0; i < FAKE_NODES_MAX; i++) {
                 FakeNode *node = &fake_store.nodes[i];
-                if (!node->used || (strcmp(node->path, path) != 0 && !is_below(node->path, path)))
-                        continue;
-                node->used = false;
-                found = true;
+                if (node->used && (strcmp(node->path, path) == 0 || is_below(node->path, path)))
+                        node->used = false;
         }
-        return found || fails(ENOENT);
+        return 0;
 }
+
+/* ---- reading ---- */
 
 void *xs_read(struct xs_handle *h, xs_transaction_t t, const char *path, unsigned *ret_length) {
         (void)h;

@@ -1,4 +1,4 @@
-/* In place of libxenstore, for unit tests: a store in memory, whose transactions can be made to conflict. */
+/* In place of libxenstore and wire.c, for unit tests: a store in memory, whose transactions can be made to conflict. */
 #pragma once
 
 #include <stdbool.h>

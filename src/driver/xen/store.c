@@ -9,6 +9,7 @@
 #include <xenstore.h>
 
 #include "base/time-util.h"
+#include "driver/xen/wire.h"
 
 #define ATTEMPTS_MAX 64
 #define PATH_SIZE    256
@@ -16,17 +17,17 @@
 
 struct XenStore {
         struct xs_handle *handle;
+        Wire *wire; /* for changes; NULL: there has been none */
 };
 
 struct XenStoreChange {
-        XenStore *store;
-        xs_transaction_t transaction;
+        Wire *wire;
         int failed;
         char path[PATH_SIZE]; /* of what failed first */
 };
 
 int xenstore_open(XenStore **ret, Error *e) {
-        XenStore *s = malloc(sizeof *s);
+        XenStore *s = calloc(1, sizeof *s);
         if (!s)
                 return error_set_errno(e, ENOMEM, "Failed to connect to xenstored");
 
@@ -43,6 +44,7 @@ int xenstore_open(XenStore **ret, Error *e) {
 XenStore *xenstore_close(XenStore *s) {
         if (s) {
                 xs_close(s->handle);
+                wire_close(s->wire);
                 free(s);
         }
         return NULL;
@@ -58,10 +60,10 @@ struct xs_handle *xenstore_handle(XenStore *s) {
 
 /* ---- transactions ---- */
 
-static void fail(XenStoreChange *c, int error, const char *path) {
-        if (c->failed)
+static void fail(XenStoreChange *c, int r, const char *path) {
+        if (c->failed || r >= 0)
                 return;
-        c->failed = -error;
+        c->failed = r;
         snprintf(c->path, sizeof c->path, "%s", path);
 }
 
@@ -70,7 +72,7 @@ static bool join_path(XenStoreChange *c, const char *directory, const char *key,
         int n = key ? snprintf(path, PATH_SIZE, "%s/%s", directory, key) : snprintf(path, PATH_SIZE, "%s", directory);
 
         if (n < 0 || n >= PATH_SIZE)
-                fail(c, ENAMETOOLONG, directory);
+                fail(c, -ENAMETOOLONG, directory);
         return !c->failed;
 }
 
@@ -83,45 +85,43 @@ void change_write(XenStoreChange *c, const char *directory, const char *key, con
         va_end(arguments);
         if (!join_path(c, directory, key, path))
                 return;
-        if (n < 0 || n >= (int)sizeof value)
-                fail(c, ENAMETOOLONG, path);
-        else if (!xs_write(c->store->handle, c->transaction, path, value, (unsigned)n))
-                fail(c, errno, path);
+        fail(c, n < 0 || n >= (int)sizeof value ? -ENAMETOOLONG : wire_write(c->wire, path, value, (size_t)n), path);
 }
 
 void change_node(XenStoreChange *c, const char *directory, const char *key, uint32_t owner, uint32_t reader) {
-        struct xs_permissions permissions[] = { { owner, XS_PERM_NONE }, { reader, XS_PERM_READ } };
-        unsigned n = reader == XENSTORE_NOBODY ? 1 : 2;
         char path[PATH_SIZE];
 
         if (!join_path(c, directory, key, path))
                 return;
-        if (!xs_mkdir(c->store->handle, c->transaction, path) ||
-            !xs_set_permissions(c->store->handle, c->transaction, path, permissions, n))
-                fail(c, errno, path);
+        fail(c, wire_mkdir(c->wire, path), path);
+        fail(c, wire_permit(c->wire, path, owner, reader), path);
 }
 
 void change_remove(XenStoreChange *c, const char *path) {
-        if (!c->failed && !xs_rm(c->store->handle, c->transaction, path) && errno != ENOENT)
-                fail(c, errno, path);
+        if (!c->failed)
+                fail(c, wire_remove(c->wire, path), path);
 }
 
 static int change_once(XenStoreChange *c, XenStoreFill fill, const void *userdata) {
-        c->transaction = xs_transaction_start(c->store->handle);
-        if (c->transaction == XBT_NULL) {
-                fail(c, errno, "a transaction");
+        const char *path = NULL;
+
+        fail(c, wire_begin(c->wire), "a transaction");
+        if (c->failed)
                 return c->failed;
-        }
         fill(c, userdata);
-        if (!xs_transaction_end(c->store->handle, c->transaction, c->failed != 0))
-                fail(c, errno, "the end of a transaction");
+        int r = wire_end(c->wire, c->failed != 0, &path);
+        fail(c, r, path ? path : "the end of a transaction");
         return c->failed;
 }
 
 int xenstore_change(XenStore *s, XenStoreFill fill, const void *userdata, Error *e) {
-        XenStoreChange c = { .store = s };
-        int r = -EAGAIN;
+        XenStoreChange c = { .wire = NULL };
+        int r = s->wire ? 0 : wire_open(&s->wire);
 
+        if (r < 0)
+                return error_set_errno(e, r, "Failed to connect to xenstored");
+        c.wire = s->wire;
+        r = -EAGAIN;
         for (unsigned i = 0; i < ATTEMPTS_MAX && r == -EAGAIN; i++) {
                 c.failed = 0;
                 r = change_once(&c, fill, userdata);

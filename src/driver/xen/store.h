@@ -1,7 +1,7 @@
 /* Xen's store: a tree of small values that dom0, guests and drivers share, served by xenstored.
  *
- * A connection costs a round trip per call, and the library waits for the answer; so the workers do what a domain
- * needs, and the daemon itself only reads a little when a watch fires. */
+ * What is read costs a round trip per call, what is changed some for all of it (wire.h). Whoever asks waits for the
+ * answer; so the workers do what a domain needs, and the daemon itself only reads a little when a watch fires. */
 #pragma once
 
 #include <stdbool.h>
