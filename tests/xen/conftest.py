@@ -16,7 +16,7 @@ from xen import Machine  # noqa: E402
 
 BUILD = os.environ["DEBMARSHAL_BUILD"]
 GUESTS = os.environ["DEBMARSHAL_GUESTS"]
-BASE = "/run/dmt"
+BASE = f"/run/dmt-{os.getpid()}"
 
 
 def pytest_addoption(parser):
@@ -51,7 +51,7 @@ def people():
     os.mkdir(BASE, 0o755)
     made = {}
     for nick in ("alice", "bob"):
-        made[nick] = users.User(nick, nick, f"/run/home-{nick}", f"/run/run-{nick}")
+        made[nick] = users.User(nick, nick, f"{BASE}/home-{nick}", f"{BASE}/run-{nick}")
         for directory in (made[nick].home, made[nick].runtime_dir):
             os.mkdir(directory, 0o700)
             os.chown(directory, made[nick].uid, made[nick].gid)
