@@ -55,6 +55,8 @@ def test_all_is_well(facts, doctor):
     assert found["domains"][1] == "0 beside dom0"
     assert found["xenstored"][1] == "answers"
     assert found["xenconsoled"][1] == "runs"
+    assert os.path.basename(found["device-model"][1]).startswith("xen-qemu") and os.access(found["device-model"][1], os.X_OK)
+    assert os.path.basename(found["hvmloader"][1]) == "hvmloader"
     text = doctor().stdout
     assert re.search(r"^ok +xen +xenconsoled: runs$", text, re.MULTILINE), text
 

@@ -34,7 +34,7 @@ int build_hvm_prepare(Build *b, Error *e) {
 
 /* ---- firmware ---- */
 
-static int open_loader(Xen *x, char *path, size_t size) {
+int build_hvm_open_loader(Xen *x, char *path, size_t size) {
         int version = xc_version(x->xc, XENVER_version, NULL);
 
         if (version < 0)
@@ -56,7 +56,7 @@ int build_hvm_load(Build *b, Error *e) {
         struct xc_hvm_firmware_module *bios = &b->image->system_firmware_module;
         char path[64] = "hvmloader";
         size_t loader_size = 0, bios_size = 0;
-        AUTO(fd_drop) int loader_fd = open_loader(b->xen, path, sizeof path);
+        AUTO(fd_drop) int loader_fd = build_hvm_open_loader(b->xen, path, sizeof path);
 
         int r = read_firmware(loader_fd, path, "xen-utils", &b->kernel, &loader_size, e);
         if (r < 0)

@@ -11,3 +11,6 @@ int build_create(Xen *x, const Domain *d, MachineType type, uint32_t *ret_id, Er
 /* From nothing to the point where unpausing it would boot the kernel. The kernel's bytes are the caller's: what the
  * library makes of them happens in this process. */
 int build_fill(Xen *x, const XenIdentity *who, const GuestFiles *files, XenRings *ret, Error *e);
+
+/* What a guest of type hvm starts with, of this Xen's release: a descriptor, and its path; or -1 and errno. */
+int build_hvm_open_loader(Xen *x, char *path, size_t size);

@@ -18,7 +18,9 @@
 #include "base/time-util.h"
 #include "core/worker.h"
 #include "driver/probe.h"
+#include "driver/xen/build.h"
 #include "driver/xen/hypervisor.h"
+#include "driver/xen/model.h"
 #include "driver/xen/store.h"
 
 #define DEADLINE_USEC   (8 * USEC_PER_SEC)
@@ -128,8 +130,27 @@ static void add_daemons(WorkerReply *reply) {
                          "does not run, so no guest gets a console, and none starts");
 }
 
+/* What guests of type hvm need beside. */
+static void add_model(Xen *x, const DriverHost *host, WorkerReply *reply) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+        AUTO(string_drop) char *program = NULL;
+        char path[64] = "hvmloader";
+        AUTO(fd_drop) int loader = build_hvm_open_loader(x, path, sizeof path);
+
+        if (model_find_program(host, &program, &e) >= 0)
+                add_fact(reply, "device-model", "", "%s", program);
+        else
+                add_fact(reply, "device-model", "sudo apt install qemu-system-xen",
+                         "guests of type hvm cannot start: %s", error_text(&e));
+        if (loader >= 0)
+                add_fact(reply, "hvmloader", "", "%s", path);
+        else
+                add_fact(reply, "hvmloader", "sudo apt install xen-utils", "guests of type hvm cannot start: no %s",
+                         path);
+}
+
 /* A hypercall whose interface is versioned: another release of Xen refuses it. */
-static int look(UNUSED void *input, WorkerReply *reply, Error *e) {
+static int look(void *host, WorkerReply *reply, Error *e) {
         AUTO(xen_close) Xen xen = { .xc = NULL };
         AUTO(xenstore_drop) XenStore *store = NULL;
         AUTO(string_list_free) char **names = NULL;
@@ -149,6 +170,7 @@ static int look(UNUSED void *input, WorkerReply *reply, Error *e) {
         add_memory(&info, reply);
         add_domains(&xen, reply);
         add_daemons(reply);
+        add_model(&xen, host, reply);
         return 0;
 }
 
@@ -205,6 +227,7 @@ int xen_facts_probe(const DriverHost *host, GuestAnswer answer, void *userdata, 
         worker_init(&p->worker);
         p->worker.what = "looking at Xen";
         p->worker.run = look;
+        p->worker.input = (void *)(uintptr_t)host; /* read only */
         p->worker.deadline_usec = DEADLINE_USEC;
         p->worker.done = looked;
         p->worker.userdata = p;
