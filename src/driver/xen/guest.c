@@ -48,6 +48,8 @@
 #define CLEAR_USEC         (60 * USEC_PER_SEC)
 #define CLEAR_ATTEMPTS_MAX 3
 #define LINGER_USEC        (300 * USEC_PER_MSEC)
+#define ASK_USEC           (5 * USEC_PER_SEC)
+#define ASK_AGAIN_USEC     (2 * USEC_PER_SEC)
 
 static const char *const state_names[] = {
         [XEN_NEW] = "new",           [XEN_ADOPTING] = "adopting", [XEN_OPENING] = "opening",
@@ -94,6 +96,7 @@ static void drop_namespaces(XenGuest *x) {
 }
 
 static void stop_work(XenGuest *x) {
+        x->again = sd_event_source_disable_unref(x->again);
         worker_stop(&x->worker);
         files_stop(&x->files_job);
 }
@@ -188,17 +191,12 @@ static void give_started(XenGuest *x, const Error *e) {
         x->guest.events->started(&x->guest, e);
 }
 
-static void adopted(XenGuest *x);
 static void finish_stop(XenGuest *x);
 
 static int on_later(UNUSED sd_event_source *s, void *userdata) {
         XenGuest *x = userdata;
         const GuestEvents *events = x->guest.events;
 
-        if (x->state == XEN_ADOPTING) {
-                adopted(x);
-                return 0;
-        }
         if (x->state == XEN_STOPPING) {
                 if (x->worker.pidfd < 0)
                         finish_stop(x);
@@ -532,6 +530,8 @@ static void model_ended(Model *m, const char *text) {
 
 /* ---- adoption ---- */
 
+static void ask_again_later(XenGuest *x, const Error *why);
+
 static int adopt_console(XenGuest *x, Error *e) {
         AUTO(string_drop) char *source = NULL;
         AUTO(error_clear) Error late = ERROR_INIT;
@@ -585,7 +585,7 @@ static int find_domain(XenGuest *x, Error *e) {
         return adopt_console(x, e);
 }
 
-/* From the loop. A guest with a device model waits for it, unless it is to boot anew with another. */
+/* A guest with a device model waits for it, unless it is to boot anew with another. */
 static void adopted(XenGuest *x) {
         AUTO(error_clear) Error e = ERROR_INIT;
         int r = x->booting_again ? 0 : find_domain(x, &e);
@@ -614,19 +614,67 @@ static void adoption_done(XenGuest *x) {
         give_started(x, NULL);
 }
 
+static void take_over(XenGuest *x) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+        const Guest *g = &x->guest;
+
+        if (link_up(x, &e) < 0) {
+                ask_again_later(x, &e);
+                return;
+        }
+        if (x->type == MACHINE_HVM && g->domain->process.pid && model_adopt(&x->model, &e) < 0 && error_is_set(&e))
+                log_write(LOG_WARNING, LOG_FIELDS(.domain = g->domain->name), "%s", error_text(&e));
+        x->booting_again = g->domain->state == DOMAIN_RUNNING && faccessat(g->dir_fd, REBOOT_MARK, F_OK, 0) == 0;
+        adopted(x);
+}
+
+/* The daemon itself asks xenstored only when a worker has had an answer: it would wait for ever. */
+static void asked(Worker *w, UNUSED WorkerReply *reply, const Error *failure) {
+        XenGuest *x = w->userdata;
+
+        if (failure)
+                ask_again_later(x, failure);
+        else
+                take_over(x);
+}
+
+static int ask(XenGuest *x, Error *e) {
+        return xen_guest_work(x, "looking for Xen's store", work_ask, asked, NULL, 0, ASK_USEC, e);
+}
+
+static int on_ask(UNUSED sd_event_source *s, UNUSED uint64_t usec, void *userdata) {
+        XenGuest *x = userdata;
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (ask(x, &e) < 0)
+                ask_again_later(x, &e);
+        return 0;
+}
+
+/* A domain that runs is not lost because nobody can be asked about it. */
+static void ask_again_later(XenGuest *x, const Error *why) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (!x->asked)
+                log_write(LOG_WARNING, LOG_FIELDS(.domain = x->guest.domain->name),
+                          "Domain %s cannot be taken over yet: %s; trying until it can", x->guest.domain->name,
+                          error_text(why));
+        x->asked = true;
+        x->again = sd_event_source_disable_unref(x->again);
+        int r = sd_event_add_time_relative(x->guest.host->event, &x->again, CLOCK_MONOTONIC, ASK_AGAIN_USEC, 0, on_ask,
+                                           x);
+        if (r >= 0)
+                return;
+        error_set_errno(&e, r, "Failed to wait for Xen's store");
+        xen_guest_fail(x, &e);
+}
+
 int xen_guest_adopt(Guest *g, Error *e) {
         XenGuest *x = xen_guest(g);
-        AUTO(error_clear) Error late = ERROR_INIT;
 
         x->type = wanted_type(g->domain);
-        int r = link_up(x, e);
-        if (r < 0)
-                return r;
-        xen_guest_set_state(x, XEN_ADOPTING);
-        if (x->type == MACHINE_HVM && g->domain->process.pid && model_adopt(&x->model, &late) < 0 &&
-            error_is_set(&late))
-                log_write(LOG_WARNING, LOG_FIELDS(.domain = g->domain->name), "%s", error_text(&late));
-        x->booting_again = g->domain->state == DOMAIN_RUNNING && faccessat(g->dir_fd, REBOOT_MARK, F_OK, 0) == 0;
-        xen_guest_do_later(x);
-        return 0;
+        int r = ask(x, e);
+        if (r >= 0)
+                xen_guest_set_state(x, XEN_ADOPTING);
+        return r;
 }

@@ -189,6 +189,18 @@ int work_join(void *join_work, WorkerReply *reply, Error *e) {
         return r >= 0 && w->link ? join_link(w, e) : r;
 }
 
+/* ---- ask ---- */
+
+int work_ask(UNUSED void *nothing, UNUSED WorkerReply *reply, Error *e) {
+        AUTO(tools_close) Tools t = { .store = NULL };
+        AUTO(string_list_free) char **names = NULL;
+        int r = tools_open(&t, e);
+
+        if (r >= 0 && (r = xenstore_list(t.store, "/local", &names)) < 0)
+                error_set_errno(e, r, "xenstored does not answer");
+        return r;
+}
+
 /* ---- clear ---- */
 
 static void await_end(int pidfd, int timeout_msec) {
@@ -198,19 +210,28 @@ static void await_end(int pidfd, int timeout_msec) {
                 ;
 }
 
+/* It begins to go; the store is needed for all of it to. */
+static int destroy(Xen *x, const uint8_t *uuid, uint32_t *ret_id, Error *e) {
+        XenEnd end;
+        int r = xen_find(x, uuid, ret_id, &end);
+
+        if (r == -ESRCH)
+                return 0;
+        if (r < 0)
+                return error_set_errno(e, r, "Failed to look for the domain in Xen");
+        if (end != XEN_DYING && xc_domain_destroy(x->xc, *ret_id) != 0 && errno != ESRCH)
+                return xen_fail(x, e, "Failed to destroy the domain in Xen");
+        return 1;
+}
+
 /* One step towards nothing: 1 there was something, 0 there is nothing any more. *ret_id is the number of what there
  * was. */
 static int clear_step(Tools *t, const uint8_t *uuid, const char *text, uint32_t *ret_id, Error *e) {
         XenRemains remains = XEN_REMAINS_DOMAIN;
-        XenEnd end;
-        int r = xen_find(&t->xen, uuid, ret_id, &end);
+        int r = destroy(&t->xen, uuid, ret_id, e);
 
-        if (r < 0 && r != -ESRCH)
-                return error_set_errno(e, r, "Failed to look for the domain in Xen");
-        if (r >= 0 && end != XEN_DYING && xc_domain_destroy(t->xen.xc, *ret_id) != 0 && errno != ESRCH)
-                return xen_fail(&t->xen, e, "Failed to destroy the domain in Xen");
-        if (r < 0 && entries_find(t->store, text, ret_id, &remains) < 0)
-                return 0;
+        if (r < 0 || (r == 0 && entries_find(t->store, text, ret_id, &remains) < 0))
+                return r;
         r = entries_remove(t->store, *ret_id, text, remains, e);
         return r < 0 ? r : 1;
 }
@@ -234,13 +255,19 @@ int work_clear(void *clear_work, UNUSED WorkerReply *reply, Error *e) {
         AUTO(tools_close) Tools t = { .store = NULL };
         const ClearWork *w = clear_work;
         uint8_t stub[DOMAIN_UUID_SIZE];
+        uint32_t id;
 
         await_end(w->before, -1);
-        int r = tools_open(&t, e);
-        if (r >= 0 && w->stub) {
-                stub_uuid(w->uuid, stub);
+        stub_uuid(w->uuid, stub);
+        int r = xen_open(&t.xen, e);
+        if (r >= 0 && w->stub)
+                r = destroy(&t.xen, stub, &id, e);
+        if (r >= 0)
+                r = destroy(&t.xen, w->uuid, &id, e);
+        if (r >= 0)
+                r = xenstore_open(&t.store, e);
+        if (r >= 0 && w->stub)
                 r = clear(&t, stub, e);
-        }
         if (r >= 0)
                 r = clear(&t, w->uuid, e);
         await_end(w->model, MODEL_END_MSEC);

@@ -52,7 +52,11 @@ typedef struct JoinWork {
 } JoinWork;
 int work_join(void *join_work, WorkerReply *reply, Error *e);
 
-/* Remove whatever there is of a domain, and return when it is gone: in Xen, in the store, in the kernel. */
+/* Do Xen and xenstored answer? */
+int work_ask(void *nothing, WorkerReply *reply, Error *e);
+
+/* Remove whatever there is of a domain, and return when it is gone: in Xen, in the store, in the kernel.
+ * Where xenstored does not answer, the domain goes all the same. */
 typedef struct ClearWork {
         uint8_t uuid[DOMAIN_UUID_SIZE];
         int before; /* pidfd of the worker that was stopped for this one, whose last hypercall must be over first; -1 */

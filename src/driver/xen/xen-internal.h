@@ -62,6 +62,8 @@ typedef struct XenGuest {
 
         /* What the loop does next: callbacks that may not come from inside a call. */
         sd_event_source *later;
+        sd_event_source *again; /* when xenstored is asked again, before an adoption */
+        bool asked;             /* in vain, and that is logged */
         bool later_ended, later_paused;
         EndReason end_reason;
         const char *end_text; /* static */
