@@ -101,7 +101,7 @@ static void check_facts(Report *r, const json_t *manager) {
                 const char *texts[4];
 
                 for (size_t k = 0; k < ARRAY_LEN(texts); k++)
-                        texts[k] = string_or(json_string_value(json_array_get(json_array_get(all, i), k)), "?");
+                        texts[k] = string_or(json_string_value(json_array_get(json_array_get(all, i), k)), "");
                 report_add(r, *texts[3] ? CHECK_WARN : CHECK_OK, texts[0], texts[3], "%s: %s", texts[1], texts[2]);
         }
 }
