@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 
 import pytest
 
@@ -12,10 +13,13 @@ import guests  # noqa: E402
 import users  # noqa: E402
 from caller import CallError  # noqa: E402
 from daemon import Daemon  # noqa: E402
-from xen import Machine  # noqa: E402
+from tiny import TinyImage  # noqa: E402
+from xen import FOREIGNER, Machine, XlDomain, xl_list  # noqa: E402
 
 BUILD = os.environ["DEBMARSHAL_BUILD"]
 GUESTS = os.environ["DEBMARSHAL_GUESTS"]
+MAX_VCPUS = 8  # of one user's
+POLICY = os.path.join(HERE, "..", "..", "data", "com.googlecode.debmarshal.conf")
 BASE = f"/run/dmt-{os.getpid()}"
 
 
@@ -47,6 +51,24 @@ def image():
 
 
 @pytest.fixture(scope="session")
+def tiny(people):
+    """A kernel for what does not depend on a guest."""
+    assert people
+    return TinyImage(BASE)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def foreigner(tiny):
+    """A domain that xl has made, beside all that the tests do: it is there afterwards as it was before."""
+    it = XlDomain(FOREIGNER, tiny, BASE)
+    before = xl_list(all_of_them=True)[FOREIGNER], it.entries()
+    yield it
+    after = xl_list(all_of_them=True)[FOREIGNER], it.entries()
+    it.destroy()
+    assert after == before
+
+
+@pytest.fixture(scope="session")
 def people():
     os.mkdir(BASE, 0o755)
     made = {}
@@ -60,7 +82,8 @@ def people():
 
 @pytest.fixture(scope="session")
 def daemon(people):
-    it = Daemon(BUILD, BASE, config={"start_timeout": "120s", "log_level": "debug"})
+    config = {"start_timeout": "120s", "log_level": "debug", "max_vcpus": MAX_VCPUS}
+    it = Daemon(BUILD, BASE, config=config)
     it.log_path = os.environ.get("DEBMARSHAL_LOG", it.log_path)
     it.start(timeout=60)
     yield it
@@ -111,7 +134,7 @@ def create(alice, image, network):
     names = []
 
     def create(host="one", machine_type=None, memory="128M", disks=(), **how):
-        extra = {**image.extra(how.get("run"), how.get("end")), **how.get("more", {})}
+        extra = {**how.get("image", image).extra(how.get("run"), how.get("end")), **how.get("more", {})}
         if machine_type:
             extra["type"] = machine_type
         name = alice.create_domain(network.name, memory, list(disks), network.mac(host), "xen", "", extra, timeout=150)
@@ -141,3 +164,16 @@ def ignoring(function, *arguments):
         function(*arguments)
     except CallError:
         pass
+
+
+def gone(alice, name, timeout=60):
+    deadline = time.monotonic() + timeout
+    while name in alice.domain_names():
+        assert time.monotonic() < deadline, f"{name} is still there"
+        time.sleep(0.1)
+
+
+def how_it_ended(alice, name):
+    """(reason, message, the console's log)."""
+    _, reason, text, _, log = alice.manager("GetEndedDomain", "s", name)
+    return reason, text, guests.read_all(log)

@@ -41,6 +41,7 @@ cp "$guests"/amd64/{vmlinuz,initrd.gz} "$share/tree/guests/"
 mkdir "$share/tree/stubdomain"
 cp "${dom0%/*}"/stubdomain/{vmlinuz,initrd} "$share/tree/stubdomain/"
 gcc -nostdlib -m16 -Wl,-m,elf_i386,--oformat=binary,-Ttext=0x7c00 -o "$share/tree/guests/boot-sector" "$here/boot-sector.S"
+cp "$here/../../data/com.googlecode.debmarshal.conf" "$share/tree/data/"
 cp -r "$here/../bench" "$here/../system" "$here" "$share/tree/tests/"
 cp "$suite" "$share/suite"
 echo "$seconds" >"$share/seconds"
@@ -48,12 +49,13 @@ echo "$seconds" >"$share/seconds"
 : >"$share/output"
 : >>"$share/arguments"
 
-# What each of these is for, and what happens without it: docs/xen.md, "Xen in QEMU".
+# What each of these is for, and what happens without it: docs/xen.md, "Xen in QEMU". Of its memory it uses two gigabytes; the
+# rest is for one guest that has more than lies below 4 GiB, and touches little of it.
 cpu=EPYC,-monitor,-smap,-smep,+svm,+npt,-rdtscp,-avx,-avx2,-f16c,-fma
-xen="console=com1 com1=115200,8n1 dom0_mem=1000M,max:1000M cpuidle=0 spec-ctrl=eager-fpu loglvl=warning guest_loglvl=warning"
+xen="console=com1 com1=115200,8n1 dom0_mem=1000M,max:1000M cpuidle=0 spec-ctrl=eager-fpu bootscrub=0 loglvl=warning guest_loglvl=warning"
 
 start=$SECONDS
-timeout --kill-after=5 $((seconds + 30)) qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu "$cpu" -smp 2 -m 2560 \
+timeout --kill-after=5 $((seconds + 30)) qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu "$cpu" -smp 2 -m 7168 \
 	-nodefaults -no-user-config -display none -no-reboot -serial "file:$share/serial.log" \
 	-kernel "$dom0/xen" -append "$xen" -initrd "$dom0/vmlinuz console=hvc0 quiet,$dom0/dom0.cpio" \
 	-fsdev "local,id=share,path=$share,security_model=none,multidevs=remap" \

@@ -5,23 +5,11 @@ import time
 import pytest
 
 from caller import DOMAIN, MANAGER, ROOT_PATH, domain_path
-from guests import SERVE, Guest, read_all
+from conftest import gone, how_it_ended
+from guests import SERVE, Guest
 from xen import LoopDevice, XlConsole, output, xl_list
 
 TYPES = ["pvh", "pv"]
-
-
-def gone(alice, name, timeout=60):
-    deadline = time.monotonic() + timeout
-    while name in alice.domain_names():
-        assert time.monotonic() < deadline, f"{name} is still there"
-        time.sleep(0.1)
-
-
-def how_it_ended(alice, name):
-    """(reason, message, the console's log)."""
-    _, reason, text, _, log = alice.manager("GetEndedDomain", "s", name)
-    return reason, text, read_all(log)
 
 
 def test_xen_works_here(alice):

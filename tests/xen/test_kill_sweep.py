@@ -1,6 +1,6 @@
 """The daemon killed at its system calls, and at those of its workers, in creations and destructions of Xen guests; and its
 calls failing. What the next daemon finds is whole or gone, as in tests/system/test_kill_sweep.py, whose tool and judgement
-these are; and nothing is left in Xen, its store and the kernel, while a domain of somebody else's lives on untouched.
+these are; and nothing is left in Xen, its store and the kernel, while a domain of xl's lives on untouched (conftest.py).
 
 A worker makes and removes the domain: it dies with its daemon, so the daemon is killed when its workers are at their N-th
 call. All points are some thousands: DEBMARSHAL_SWEEP=whole goes through them in hours. Otherwise each kind of call
@@ -19,33 +19,24 @@ from conftest import BUILD
 from sweep import Failure, Operation, Point, Rig, in_child
 from test_failing_calls import go_on
 from tiny import TinyImage
-from xen import Machine, XlDomain, output, xl_list
+from xen import Machine, xl_list
 
 WHOLE = os.environ.get("DEBMARSHAL_SWEEP") == "whole"
 OWN_STEP = 1 if WHOLE else 16  # of the daemon's own calls, most of which are its loop's and its record's
 
 
 class XenRig(Rig):
-    """With a domain that is not the daemon's beside."""
-
     warmed_up = ("null", "xen")
 
     def __init__(self, directory, user):
         self.image = TinyImage(directory)
         self.machine = Machine()
         self.machine_before = None
-        self.foreigner = XlDomain("foreigner", self.image, directory)
         super().__init__(BUILD, directory, user)
         self.machine_before = self.machine.picture()
-        self.foreign_id = xl_list()["foreigner"][0]
 
     def extra(self, hypervisor):
         return self.image.extra() if hypervisor == "xen" else {}
-
-    def close(self):
-        status = super().close()
-        self.foreigner.destroy()
-        return status
 
     def difference(self):
         lines = super().difference()

@@ -47,5 +47,6 @@ class TinyImage:
                 f.write(content)
             os.chmod(path, 0o644)
 
-    def extra(self, **more):
+    def extra(self, run=None, end=None, **more):
+        assert not run and not end
         return {"kernel": self.kernel, "initrd": self.initrd, "cmdline": "", **more}

@@ -14,13 +14,20 @@ def output(*command):
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-def xl_list():
-    """{name: (id, memory, vcpus, state)} but for dom0."""
+def pid_of(name):
+    return int(output("pidof", name))
+
+
+FOREIGNER = "foreigner"  # see conftest.py
+
+
+def xl_list(all_of_them=False):
+    """{name: (id, memory, vcpus, state)} but for dom0, and the one that xl made."""
     lines = output("xl", "list").splitlines()
     found = {}
     for line in lines[lines.index(next(x for x in lines if x.startswith("Name"))) + 1:]:
         name, number, memory, vcpus, state, _ = line.split()
-        if number != "0":
+        if number != "0" and (name != FOREIGNER or all_of_them):
             found[name] = (int(number), int(memory), int(vcpus), state)
     return found
 
@@ -73,6 +80,11 @@ class XlDomain:
         with open(path, "w", encoding="utf-8") as f:
             f.write("\n".join(lines) + "\n")
         return path
+
+    def entries(self):
+        """What is in the store for it, values too."""
+        number = output("xl", "domid", self.name).strip()
+        return output("xenstore-ls", "-p", f"/local/domain/{number}"), output("xenstore-ls", "-p", f"/libxl/{number}")
 
     def destroy(self):
         output("xl", "destroy", self.name)

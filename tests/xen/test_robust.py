@@ -1,0 +1,136 @@
+"""Trouble around the daemon: xenstored that does not answer, others who use xl, a real system bus; and guests of unusual
+shape."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from bus import Bus
+from caller import DOMAIN, CallError, domain_path
+from conftest import BUILD, POLICY, gone, how_it_ended
+from daemon import Daemon
+from guests import SERVE, Guest
+from xen import output, pid_of, xl_list
+
+
+class Stopped:
+    """A process that does not run meanwhile."""
+
+    def __init__(self, name):
+        self.pid = pid_of(name)
+
+    def __enter__(self):
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def __exit__(self, *_):
+        os.kill(self.pid, signal.SIGCONT)
+
+
+def test_xenstored_does_not_answer_at_the_start(alice, daemon, create, tiny):
+    """What runs is not given up, the daemon serves meanwhile, and all is as it was once xenstored answers."""
+    name = create("one", "pvh", memory="16M", image=tiny, more={"paused": True})
+    daemon.kill()
+    with Stopped("xenstored"):
+        daemon.start()
+        alice.reconnect()
+        assert alice.domain_names() == [name]
+        assert alice.get(domain_path(name), DOMAIN, "State") == "paused"
+        with pytest.raises(CallError) as info:
+            alice.domain(name, "Resume")
+        assert info.value.message
+    wait_until(lambda: "is taken over" in daemon.log().split("Ready:")[-1] or can_be_asked(alice, name))
+    assert "p" in xl_list()[name][3]
+    alice.destroy_domain(name)
+    assert not xl_list()
+
+
+def can_be_asked(alice, name):
+    try:
+        os.close(alice.domain(name, "OpenConsole"))
+        alice.domain(name, "Pause")
+    except CallError as error:
+        assert error.name in ("InvalidState", "Busy"), error
+        return "paused" in error.message
+    return True
+
+
+def wait_until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_destroyed_by_xl_while_no_daemon_runs(alice, daemon, create, tiny):
+    name = create("one", "pvh", memory="16M", image=tiny, more={"paused": True})
+    daemon.kill()
+    output("xl", "destroy", name)
+    daemon.start()
+    alice.reconnect()
+    gone(alice, name)
+    reason, text, _ = how_it_ended(alice, name)
+    assert reason == "lost" and "no daemon was running" in text
+
+
+def test_interfaces_on_several_networks(alice, create, network):
+    """Each is on its own network, and the guest has an address of each."""
+    second = alice.create_network(["here", "there"])
+    try:
+        macs = [network.mac("one"), second[3]["here"][1]]
+        name = create("one", "pvh", run=SERVE, more={"nics": [f"{second[0]},{macs[1]}"]})
+        with Guest(alice, name) as guest:
+            guest.ready()
+            assert [guest.run(f"cat /sys/class/net/eth{i}/address").strip() for i in range(2)] == macs
+            for gateway in (network.gateway, second[1]):
+                guest.run(f"ping -c 1 -W 10 {gateway}")
+        alice.destroy_domain(name)
+    finally:
+        alice.destroy_network(second[0])
+
+
+def test_more_memory_than_lies_below_four_gigabytes(alice, create):
+    name = create("one", "pvh", memory="4500M", run=SERVE)
+    with Guest(alice, name) as guest:
+        guest.ready()
+        kilobytes = int(guest.run("awk '/MemTotal/ { print $2 }' /proc/meminfo"))
+        assert kilobytes > 4200 << 10
+        guest.run("head -c 64M /dev/zero >/run/some")
+
+
+def test_on_a_real_system_bus(people, tiny):
+    """Identities are the bus's; the daemon is killed and another takes over, with its name."""
+    base = f"/run/bus-{os.getpid()}"
+    os.mkdir(base, 0o755)
+    bus = Bus(base, POLICY).start()
+    broker = Daemon(BUILD, base, bus=bus.address, config={"start_timeout": "120s"}).start(timeout=60)
+    try:
+        with broker.caller(people["alice"]) as alice, broker.caller(people["bob"]) as bob:
+            alice.wait_until_served(30)
+            network = alice.create_network(["one"])[0]
+            with pytest.raises(CallError) as info:
+                bob.create_domain(network, "16M", [], "", "xen", "", tiny.extra())
+            assert info.value.name == "AccessDenied"
+            name = alice.create_domain(network, "16M", [], "", "xen", "", tiny.extra(paused=True), timeout=150)
+            assert name in xl_list()
+            broker.restart(kill=True)
+            alice.wait_until_served(30)
+            assert alice.domain_names() == [name]
+            alice.destroy_domain(name)
+            alice.destroy_network(network)
+    finally:
+        status = broker.stop(60)
+        bus.stop()
+        subprocess.run(["rm", "-rf", base], check=True)
+    assert status == 0
+
+
+def test_xl_domains_are_not_ours(alice, foreigner):
+    """Neither shown nor touched, by whatever name it is asked for."""
+    assert foreigner.name not in alice.domain_names()
+    for hypervisor in ("", "xen"):
+        with pytest.raises(CallError) as info:
+            alice.destroy_domain(foreigner.name, hypervisor)
+        assert info.value.name == "DomainNotFound"
