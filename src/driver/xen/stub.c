@@ -46,10 +46,11 @@ static int open_part(const char *directory, const char *name, int *ret_fd, Error
         snprintf(path, sizeof path, "%s/%s", directory, name);
         int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         if (fd < 0)
-                return error_set(e, ERROR_NOT_SUPPORTED,
-                                 "A stub domain boots from an image, and %s cannot be opened: %s; make it with "
-                                 LIBEXECDIR "/stubdomain-image.sh %s",
-                                 path, strerror(errno), directory);
+                return error_set(
+                        e, ERROR_NOT_SUPPORTED,
+                        "A stub domain boots from an image, and %s cannot be opened: %s; make it with " LIBEXECDIR
+                        "/stubdomain-image.sh %s",
+                        path, strerror(errno), directory);
         *ret_fd = fd;
         return 0;
 }
