@@ -322,8 +322,10 @@ int verb_network_destroy(Cli *cli, int argc, char **argv) {
         for (size_t i = 0; i < args.count; i++) {
                 AUTO(error_clear) Error one = ERROR_INIT;
 
-                if (destroy(cli, args.items[i], domains, &one) < 0)
-                        status = verb_fail(&one);
+                if (destroy(cli, args.items[i], domains, &one) >= 0)
+                        continue;
+                status = STATUS_FAILED;
+                say("%s%s", error_text(&one), one.id == ERROR_NETWORK_IN_USE ? ", or give --domains" : "");
         }
         return status;
 }

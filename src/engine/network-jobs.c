@@ -364,8 +364,8 @@ int engine_destroy_network(Engine *e, const Caller *who, const char *name, Engin
                                  n->state == NETWORK_CREATING ? "created" : "destroyed");
         if (n->n_domains > 0) {
                 AUTO(string_drop) char *domains = registry_domains_on(&e->registry, n);
-                return error_set(error, ERROR_NETWORK_IN_USE, "Network %s is in use by %s: destroy that first", n->name,
-                                 string_or(domains, "a domain"));
+                return error_set(error, ERROR_NETWORK_IN_USE, "Network %s is in use by %s %s: destroy that first",
+                                 n->name, n->n_domains > 1 ? "domains" : "domain", string_or(domains, "?"));
         }
 
         streams_stop_network(e, n);

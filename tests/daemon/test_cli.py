@@ -236,7 +236,7 @@ def test_network_refusals(cli, network):
 
 def test_network_in_use(cli, network, create):
     name = create()
-    assert name in cli.fails("network", "destroy", network)
+    assert f"domain {name}: destroy that first, or give --domains" in cli.fails("network", "destroy", network)
     assert cli("network", "destroy", "--domains", network) == ""
     assert network not in cli("network", "list") and name not in cli("domain", "list")
 

@@ -392,7 +392,7 @@ def test_busctl(broker, network):
     signature, (domain,) = alice.call(*face, "createDomain", "sasssssa{sv}", "64M", "1", disk, name, hosts["web"][1],
                                       "null", "", "1", "on_poweroff", "s", "destroy")
     assert signature == "s" and re.fullmatch(r"debmarshal-\d+", domain)
-    with pytest.raises(RuntimeError, match="in use by " + domain):
+    with pytest.raises(RuntimeError, match="in use by domain " + domain):
         alice.call(*face, "destroyNetwork", "s", name)
     assert alice.call(*face, "destroyDomain", "ss", domain, "null") == ("", [])
     assert alice.call(*face, "destroyNetwork", "s", name) == ("", [])
