@@ -8,9 +8,11 @@ import time
 import pytest
 
 from caller import CallError
+from conftest import ignoring
 from guests import Guest
+from rfb import Refused, Viewer
 from test_guests import gone, how_it_ended
-from test_hvm import boot_disk, pc  # noqa: F401  # pylint: disable=unused-import
+from test_hvm import boot_disk  # noqa: F401  # pylint: disable=unused-import
 from xen import output, xl_list
 
 START = 300  # seconds: two domains, one after the other, in an emulated Xen
@@ -38,10 +40,24 @@ def read(path):
 
 
 @pytest.fixture
-def stub(pc, boot_disk):  # noqa: F811
-    def create(**more):
-        return pc([boot_disk()], stubdomain=True, **more)
-    return create
+def create(alice, network):
+    """Create a guest with a stub domain; what is left of it goes at the end."""
+    names = []
+
+    def create(disks, mac="", **extra):
+        asked = alice.start_domain(network.name, "64M", disks, mac, "xen", "",
+                                   {"type": "hvm", "stubdomain": True, **extra}, timeout=START)
+        names.append(asked.result(START))
+        return names[-1]
+
+    yield create
+    for name in names:
+        ignoring(alice.destroy_domain, name)
+
+
+@pytest.fixture
+def stub(create, boot_disk):  # noqa: F811
+    return lambda **how: create([boot_disk()], **how)
 
 
 @pytest.fixture
@@ -64,7 +80,7 @@ def test_boots_in_its_own_domain(alice, network, stub):
     """The model's domain has no more than its target, dom0 runs no emulator, the serial line goes both ways, the disk is
     written, the interface is on the network twice; a reset makes both domains anew, powering off ends both."""
     begun = time.monotonic()
-    name = stub(network_name=network.name, mac=network.mac("one"))
+    name = stub(mac=network.mac("one"))
     print(f"create with stub domain: {time.monotonic() - begun:.1f} s")
     with Guest(alice, name) as guest:
         guest.console.expect("BOOT-OK <firstime>", 120)
@@ -123,15 +139,57 @@ def test_daemon_is_killed(alice, daemon, stub):
     assert not xl_list()
 
 
-def test_refusals(stub, pc, boot_disk, alice, network, image):  # noqa: F811
+@pytest.mark.parametrize("seconds", [0.5, 3.0, 8.0])
+def test_daemon_is_killed_while_creating(alice, daemon, network, boot_disk, seconds):  # noqa: F811
+    """Whatever there was of the two is gone."""
+    alice.start_domain(network.name, "64M", [boot_disk()], "", "xen", "", {"type": "hvm", "stubdomain": True})
+    time.sleep(seconds)
+    daemon.kill()
+    daemon.start(timeout=60)
+    alice.reconnect()
+    deadline = time.monotonic() + 60
+    while alice.domain_names() or xl_list():
+        assert time.monotonic() < deadline, (alice.domain_names(), xl_list())
+        time.sleep(0.2)
+
+
+def test_viewer(alice, daemon, stub):
+    """One at a time, on the guest's screen; where there is a password it is asked."""
+    name = stub()
+    with Viewer(alice.domain(name, "OpenVnc")) as viewer:
+        assert name in viewer.name and min(viewer.width, viewer.height) > 100
+        with pytest.raises(CallError) as refused:
+            alice.domain(name, "OpenVnc")
+        assert refused.value.name == "Busy"
+    deadline = time.monotonic() + 30
+    while True:  # the place is free as soon as the daemon has seen that the viewer has gone
+        try:
+            Viewer(alice.domain(name, "OpenVnc")).socket.close()
+            break
+        except CallError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
     with pytest.raises(CallError) as refused:
-        pc([boot_disk()], stubdomain=True, disk_formats=["qcow2"])
+        alice.domain(name, "Screenshot")
+    assert refused.value.name == "NotSupported"
+
+
+def test_viewer_needs_password(alice, daemon, stub):
+    name = stub(vnc_password="secret")
+    with pytest.raises(Refused):
+        Viewer(alice.domain(name, "OpenVnc"))
+    assert "Failed to set the password" not in daemon.log()
+
+
+def test_refusals(create, boot_disk, alice, network, image):  # noqa: F811
+    with pytest.raises(CallError) as refused:
+        create([boot_disk()], disk_formats=["qcow2"])
     assert refused.value.name == "NotSupported"
     with pytest.raises(CallError) as refused:
         alice.create_domain(network.name, "64M", [], network.mac("one"), "xen", "", {**image.extra(), "stubdomain": True})
     assert refused.value.name == "InvalidInput"
     with pytest.raises(CallError) as refused:
-        pc([], stubdomain=True, kernel=image.kernel, initrd=image.initrd)
+        create([], kernel=image.kernel, initrd=image.initrd)
     assert refused.value.name == "NotSupported"
 
 

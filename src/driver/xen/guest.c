@@ -1,6 +1,6 @@
 /* How it works: one guest, from start or adoption to its end
  *
- *        start()             built            last interface joined (MODEL, perhaps), unpaused
+ *        start()             built            last interface joined (hvm: MODEL), unpaused
  *   NEW ----------> BUILDING -------> JOINING ---------------------------------> UP
  *    |                 |  ^              |                                       |  | reset(), or its reboot
  *    | adopt()         |  +--------------|---------------- OPENING <--+          |  v
@@ -22,8 +22,8 @@
  * under way: a daemon that finds it goes on with it. The files are kept open from one boot to the next; after an
  * adoption they are opened again, as the caller.
  *
- * A guest that has devices for which there is no backend in the kernel has a process as well, its device model
- * (model.h), which is recorded before it runs; its end is the guest's, and what removes the guest removes it.
+ * A guest of type hvm has a process as well, its device model (model.h), which is recorded before it runs; its end is
+ * the guest's, and what removes the guest removes it.
  *
  * That model may be in a domain of its own instead (stub.h): the two belong together, and whichever ends ends the
  * other.
@@ -42,7 +42,6 @@
 #include "base/string-util.h"
 #include "base/time-util.h"
 #include "driver/xen/console.h"
-#include "driver/xen/model-args.h"
 #include "driver/xen/xen-internal.h"
 
 #define REBOOT_MARK        "rebooting"
@@ -182,6 +181,7 @@ Guest *xen_guest_free(Guest *g) {
         release(x);
         x->later = sd_event_source_disable_unref(x->later);
         error_clear(&x->error);
+        string_drop(&x->end_words);
         free(x);
         return NULL;
 }
@@ -414,14 +414,19 @@ int xen_guest_start(Guest *g, Error *e) {
         return 0;
 }
 
+static void look_at_stub(XenGuest *x);
+
+/* Its stub domain may have ended meanwhile, when nobody was interested. */
 void xen_guest_booted(XenGuest *x) {
         xen_guest_set_state(x, XEN_UP);
         if (!x->booting_again) {
+                look_at_stub(x);
                 give_started(x, NULL);
                 return;
         }
         unmark_reboot(x);
         x->booting_again = x->ended = false;
+        look_at_stub(x);
         GuestAnswer reset = TAKE(x->reset);
         if (reset)
                 reset(x->reset_userdata, -1, NULL);
@@ -469,10 +474,9 @@ static void look_at_stub(XenGuest *x) {
         if (r != -ESRCH && end == XEN_ALIVE)
                 return;
         AUTO(string_drop) char *words = stub_last_words(&x->stub);
-        if (words)
-                log_write(LOG_WARNING, LOG_FIELDS(.domain = x->guest.domain->name),
-                          "The stub domain of domain %s ended; it said last: %s", x->guest.domain->name, words);
-        end_later(x, END_CRASH, "the device model's domain ended");
+        string_drop(&x->end_words);
+        x->end_words = string_printf("the device model's domain ended%s%s", words ? ": " : "", string_or(words, ""));
+        end_later(x, END_CRASH, string_or(x->end_words, "the device model's domain ended"));
 }
 
 void xen_guest_look(XenGuest *x) {
@@ -503,10 +507,6 @@ void xen_guest_look(XenGuest *x) {
 
 /* ---- its device model ---- */
 
-static bool has_model(const XenGuest *x) {
-        return model_wanted(x->type, &x->guest.domain->spec);
-}
-
 static void adoption_done(XenGuest *x);
 
 static void model_confirmed(Model *m, const Error *failure) {
@@ -515,8 +515,6 @@ static void model_confirmed(Model *m, const Error *failure) {
 
         if (x->state != XEN_ADOPTING)
                 xen_boot_modelled(x, failure);
-        else if (x->id == 0) /* adopted() will see */
-                return;
         else if (!failure)
                 adoption_done(x);
         else {
@@ -600,7 +598,7 @@ static void adopted(XenGuest *x) {
 
         if (r >= 0 && !x->booting_again && stub)
                 r = find_stub(x, &e);
-        if (r >= 0 && !x->booting_again && has_model(x) && !stub && x->model.state != MODEL_UP) {
+        if (r >= 0 && !x->booting_again && x->type == MACHINE_HVM && !stub && x->model.state != MODEL_UP) {
                 if (x->model.state != MODEL_NONE && x->model.state != MODEL_ENDING)
                         return;
                 r = error_set(&e, ERROR_HYPERVISOR_FAILED, "The device model ended while no daemon was running");
@@ -629,6 +627,8 @@ static void take_over(XenGuest *x) {
                 ask_again_later(x, &e);
                 return;
         }
+        if (x->type == MACHINE_HVM && g->domain->process.pid && model_adopt(&x->model, &e) < 0 && error_is_set(&e))
+                log_write(LOG_WARNING, LOG_FIELDS(.domain = g->domain->name), "%s", error_text(&e));
         x->booting_again = g->domain->state == DOMAIN_RUNNING && faccessat(g->dir_fd, REBOOT_MARK, F_OK, 0) == 0;
         adopted(x);
 }
@@ -676,16 +676,10 @@ static void ask_again_later(XenGuest *x, const Error *why) {
 
 int xen_guest_adopt(Guest *g, Error *e) {
         XenGuest *x = xen_guest(g);
-        AUTO(error_clear) Error late = ERROR_INIT;
 
         x->type = wanted_type(g->domain);
         int r = ask(x, e);
-        if (r < 0)
-                return r;
-        xen_guest_set_state(x, XEN_ADOPTING);
-        /* At once, since it may be to be ended at once. */
-        x->model.type = x->type;
-        if (g->domain->process.pid && model_adopt(&x->model, &late) < 0 && error_is_set(&late))
-                log_write(LOG_WARNING, LOG_FIELDS(.domain = g->domain->name), "%s", error_text(&late));
-        return 0;
+        if (r >= 0)
+                xen_guest_set_state(x, XEN_ADOPTING);
+        return r;
 }

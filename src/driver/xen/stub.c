@@ -14,7 +14,7 @@
 #include "driver/screen.h"
 
 #define IMAGE_DIRECTORY "/usr/lib/debmarshal/stubdomain"
-#define COMMAND_LINE    "console=hvc0 quiet"
+#define COMMAND_LINE    "console=hvc0 quiet ipv6.disable=1" /* on the network it is nobody */
 
 /* ---- what it is ---- */
 
@@ -129,14 +129,14 @@ static const QmpEvents monitor_events = {
 
 /* Without a password that is set the model lets nobody in: so the guest need not wait for that. */
 static int send_password(Stub *s) {
-        int fd;
+        int fd = -1;
         int r = open_stream(s, "qmp", VCHAN_ONCE, monitor_ended, &s->monitor, &fd);
 
         return r < 0 ? r : qmp_new(s->guest->host->event, fd, &monitor_events, s, &s->qmp);
 }
 
 static int connect_serial(Stub *s) {
-        int fd;
+        int fd = -1;
         int r = open_stream(s, "serial", VCHAN_FOREVER, NULL, &s->serial, &fd);
 
         return r < 0 ? r : console_set_second_source(s->guest->console, fd, fd);

@@ -54,7 +54,7 @@ typedef struct XenGuest {
         int loops[DISKS_PER_DOMAIN_MAX]; /* until the backend has surely opened them: for good */
         size_t n_loops;
         Mirror *mirror;
-        Model model; /* where there is one: model_wanted(), unless: */
+        Model model; /* of a guest of type hvm, unless: */
         Stub stub;
         int stub_kernel, stub_initrd; /* while it is being made */
         sd_event_source *linger;
@@ -66,7 +66,8 @@ typedef struct XenGuest {
         bool asked;             /* in vain, and that is logged */
         bool later_ended, later_paused;
         EndReason end_reason;
-        const char *end_text; /* static */
+        const char *end_text; /* static, or: */
+        char *end_words;
         XenAnswer *answers;
         unsigned n_requests; /* of the model, ever */
         GuestAnswer reset;   /* who asked for the boot anew; NULL: the guest itself */
