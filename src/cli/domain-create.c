@@ -341,7 +341,7 @@ int verb_domain_create(Cli *cli, int argc, char **argv) {
                 { "hypervisor", 0, "NAME", "such as kvm or qemu; the best by default", .text = &q.hypervisor },
                 { "arch", 0, "ARCH", "such as x86_64 or aarch64; this machine's by default", .text = &q.arch },
                 { "firmware", 0, "NAME", "bios or uefi", .text = &q.firmware },
-                { "type", 0, "NAME", "of a Xen guest: pvh or pv", .text = &q.type },
+                { "type", 0, "NAME", "of a Xen guest: pvh, pv or hvm", .text = &q.type },
                 { "stubdomain", 0, NULL, "of type hvm: emulate its devices in a domain of their own",
                   .flag = &q.stub_domain },
                 { "on-poweroff", 0, "ACTION", "destroy (the default) or restart", .text = &q.on_poweroff },

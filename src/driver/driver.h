@@ -131,7 +131,7 @@ struct Driver {
         int (*pause)(Guest *g, GuestAnswer answer, void *userdata, Error *e);
         int (*resume)(Guest *g, GuestAnswer answer, void *userdata, Error *e);
         int (*shutdown)(Guest *g, GuestAnswer answer, void *userdata, Error *e);   /* asks the guest politely (ACPI) */
-        int (*screenshot)(Guest *g, GuestAnswer answer, void *userdata, Error *e); /* a sealed memfd with a PNG */
+        int (*screenshot)(Guest *g, GuestAnswer answer, void *userdata, Error *e); /* a file that is a PNG */
         int (*open_vnc)(Guest *g, GuestAnswer answer, void *userdata, Error *e);   /* a stream socket that speaks RFB */
         int (*open_agent)(Guest *g, GuestAnswer answer, void *userdata,
                           Error *e); /* a stream socket to the guest agent's port */

@@ -10,7 +10,7 @@
 /* Descriptor sets from here on are requests'. */
 #define SCREEN_SETS 1000u
 
-/* A sealed memfd with a PNG. */
+/* A file that is a PNG. */
 int screen_shoot(Qmp *qmp, unsigned number, GuestAnswer answer, void *userdata, Error *e);
 /* A stream socket that speaks RFB. */
 int screen_open_vnc(Qmp *qmp, unsigned number, GuestAnswer answer, void *userdata, Error *e);

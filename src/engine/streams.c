@@ -1,6 +1,6 @@
 /* What a caller gets as a descriptor: sockets made inside a network, its namespaces, a capture, a domain's console and
  * log, and the requests to a live guest. Whatever the daemon goes on holding for a caller (an attached console, a log
- * that is read, a running capture, a connection being made) is a Stream, charged to who asked. */
+ * or picture that is read, a running capture, a connection being made) is a Stream, charged to who asked. */
 #include "engine/internal.h"
 
 #include <arpa/inet.h>
@@ -24,7 +24,7 @@ typedef struct Stream {
         void *userdata;
         InsideJob inside;
         Capture capture;
-        LogCopy *log;
+        FileCopy *copy;
         bool answered;
         struct Stream *next;
 } Stream;
@@ -65,7 +65,7 @@ static void stream_free(Stream *s) {
         }
         inside_stop(&s->inside);
         capture_stop(&s->capture);
-        log_copy_free(s->log);
+        file_copy_free(s->copy);
         owner_release(s->owner, &one_stream);
         free(s);
 }
@@ -277,17 +277,23 @@ int engine_domain_console(Engine *e, const Caller *who, const char *domain, int 
         return r;
 }
 
-static int give_log(Engine *e, const Caller *who, LogFile *file, int *ret_fd, Error *error) {
+static int stream_give_file(Stream *s, SharedFile *file, int *ret_fd, Error *error) {
+        int r = file_copy_new(s->engine->event, file, &s->copy, ret_fd, error);
+
+        if (r >= 0)
+                file_copy_on_end(s->copy, stream_ended, s);
+        return r;
+}
+
+static int give_log(Engine *e, const Caller *who, SharedFile *file, int *ret_fd, Error *error) {
         Stream *s;
 
         int r = stream_new(e, who, NULL, NULL, NULL, &s, error);
         if (r < 0)
                 return r;
-        r = log_copy_new(e->event, file, &s->log, ret_fd, error);
+        r = stream_give_file(s, file, ret_fd, error);
         if (r < 0)
                 stream_free(s);
-        else
-                log_copy_on_end(s->log, stream_ended, s);
         return r;
 }
 
@@ -303,14 +309,14 @@ int engine_domain_log(Engine *e, const Caller *who, const char *domain, int *ret
 }
 
 int stream_old_log(Engine *e, const Caller *who, const char *name, int *ret_fd, Error *error) {
-        LogFile *file;
+        SharedFile *file;
 
         int fd = openat(e->ended_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-        int r = fd < 0 ? -errno : log_file_new(fd, &file);
+        int r = fd < 0 ? -errno : shared_file_new(fd, &file);
         if (r < 0)
                 return error_set_errno(error, r, "Failed to open the console log");
         r = give_log(e, who, file, ret_fd, error);
-        log_file_unref(file); /* the copy has its own */
+        shared_file_unref(file); /* the copy has its own */
         return r;
 }
 
@@ -320,17 +326,52 @@ typedef struct Act {
         Engine *engine;
         EngineDone done;
         void *userdata;
+        Stream *stream; /* to give a file through; NULL: the answer is a stream itself, or nothing */
 } Act;
 
-static void act_answered(void *userdata, int fd, const Error *error) {
-        Act *act = userdata;
-        EngineAnswer answer = { .fds = { fd, -1 } };
+static int give_answer(Stream *s, int fd, int *ret_fd, Error *error) {
+        SharedFile *file;
 
+        int r = shared_file_new(fd, &file);
+        if (r < 0)
+                return error_set_errno(error, r, "Failed to give out a file");
+        r = stream_give_file(s, file, ret_fd, error);
+        shared_file_unref(file); /* the copy has its own */
+        return r;
+}
+
+static void act_answered(void *userdata, int fd, const Error *error) {
+        AUTO(error_clear) Error late = ERROR_INIT;
+        Act *act = userdata;
+        EngineAnswer answer = { .fds = { -1, -1 } };
+
+        if (!act->stream)
+                answer.fds[0] = fd;
+        else if (!error && give_answer(act->stream, fd, &answer.fds[0], &late) < 0)
+                error = &late;
+        if (act->stream && error)
+                stream_free(act->stream);
         if (act->engine->stopping)
-                fd_drop(&fd);
+                fd_drop(&answer.fds[0]);
         else
                 act->done(act->userdata, &answer, error);
         free(act);
+}
+
+/* What there must be before the driver is asked: so much a caller is charged for. */
+static int act_new(Engine *e, const Caller *who, DomainAct kind, EngineDone done, void *userdata, Act **ret,
+                   Error *error) {
+        Act *act = calloc(1, sizeof *act);
+        if (!act)
+                return error_set_errno(error, ENOMEM, "Failed to ask a domain");
+
+        *act = (Act){ .engine = e, .done = done, .userdata = userdata };
+        int r = kind == ACT_SCREENSHOT ? stream_new(e, who, NULL, NULL, NULL, &act->stream, error) : 0;
+        if (r < 0)
+                free(act);
+        else
+                *ret = act;
+        return r;
 }
 
 typedef int (*GuestRequest)(Guest *g, GuestAnswer answer, void *userdata, Error *e);
@@ -368,6 +409,7 @@ static const char *const act_names[] = {
 int engine_domain_act(Engine *e, const Caller *who, const char *domain, DomainAct act, EngineDone done, void *userdata,
                       Error *error) {
         Domain *d;
+        Act *a = NULL;
 
         int r = engine_find_domain(e, who, domain, &d, error);
         if (r < 0)
@@ -379,12 +421,14 @@ int engine_domain_act(Engine *e, const Caller *who, const char *domain, DomainAc
         if (!request)
                 return error_set(error, ERROR_NOT_SUPPORTED, "Hypervisor %s cannot %s", d->guest->driver->name,
                                  act_names[act]);
-        Act *a = malloc(sizeof *a);
-        if (!a)
-                return error_set_errno(error, ENOMEM, "Failed to ask domain %s", d->name);
-        *a = (Act){ e, done, userdata };
-        r = request(d->guest, act_answered, a, error);
+        r = act_new(e, who, act, done, userdata, &a, error);
         if (r < 0)
+                return r;
+        r = request(d->guest, act_answered, a, error);
+        if (r < 0) {
+                if (a->stream)
+                        stream_free(a->stream);
                 free(a);
+        }
         return r;
 }

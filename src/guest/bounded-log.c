@@ -17,38 +17,16 @@
 
 #define CHUNK_SIZE (16 * 1024)
 
-int log_file_new(int fd, LogFile **ret) {
-        AUTO(fd_drop) int owned = fd;
-        LogFile *f = malloc(sizeof *f);
-        if (!f)
-                return -ENOMEM;
-        *f = (LogFile){ .n_refs = 1, .fd = fd_take(&owned) };
-        *ret = f;
-        return 0;
-}
-
-LogFile *log_file_ref(LogFile *f) {
-        f->n_refs++;
-        return f;
-}
-
-void log_file_unref(LogFile *f) {
-        if (!f || --f->n_refs > 0)
-                return;
-        fd_drop(&f->fd);
-        free(f);
-}
-
 int bounded_log_init(BoundedLog *log, int fd, uint64_t max) {
         AUTO(fd_drop) int owned = fd;
-        LogFile *file;
+        SharedFile *file;
         struct stat st;
 
         /* Appending would send every write to the end, those that move the newer half too. */
         int flags = fcntl(owned, F_GETFL);
         if (flags < 0 || fcntl(owned, F_SETFL, flags & ~O_APPEND) < 0 || fstat(owned, &st) < 0)
                 return -errno;
-        int r = log_file_new(fd_take(&owned), &file);
+        int r = shared_file_new(fd_take(&owned), &file);
         if (r < 0)
                 return r;
 
@@ -57,7 +35,7 @@ int bounded_log_init(BoundedLog *log, int fd, uint64_t max) {
 }
 
 void bounded_log_done(BoundedLog *log) {
-        log_file_unref(log->file);
+        shared_file_unref(log->file);
         log->file = NULL;
 }
 

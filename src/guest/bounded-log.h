@@ -7,21 +7,10 @@
 
 #include "base/error.h"
 #include "base/log.h"
-
-/* The file, shared with those who read it. */
-typedef struct LogFile {
-        unsigned n_refs;
-        int fd;
-        uint64_t cut_off; /* bytes that were in front of what it holds now */
-} LogFile;
-
-/* Takes fd, also on failure. */
-int log_file_new(int fd, LogFile **ret);
-LogFile *log_file_ref(LogFile *f);
-void log_file_unref(LogFile *f); /* NULL allowed */
+#include "guest/file-copy.h"
 
 typedef struct BoundedLog {
-        LogFile *file;
+        SharedFile *file;
         uint64_t size, max;
         uint64_t lost; /* bytes that could not be written since the last that could */
         LogLimit limit;

@@ -554,6 +554,6 @@ int console_attach(Console *c, void (*ended)(void *userdata), void *userdata, in
         return 0;
 }
 
-LogFile *console_log_file(Console *c) {
+SharedFile *console_log_file(Console *c) {
         return c->log.file;
 }

@@ -11,7 +11,7 @@
 #include <systemd/sd-event.h>
 
 #include "base/error.h"
-#include "guest/log-copy.h"
+#include "guest/file-copy.h"
 
 #define CONSOLE_RING_SIZE     (64 * 1024)
 #define CONSOLE_CLIENTS_MAX   16
@@ -48,8 +48,8 @@ char *console_text_since(const Console *c, uint64_t position, size_t max, size_t
  * cut off, or the console goes; it must not free the console. ERROR_QUOTA_EXCEEDED past CONSOLE_CLIENTS_MAX. */
 int console_attach(Console *c, void (*ended)(void *userdata), void *userdata, int *ret_fd, Error *e);
 
-/* Its log, for log_copy_new(). A copy may outlive the console. */
-LogFile *console_log_file(Console *c);
+/* Its log, for file_copy_new(). A copy may outlive the console. */
+SharedFile *console_log_file(Console *c);
 
 /* For tests: instead of CONSOLE_PATIENCE_USEC. */
 void console_set_patience(Console *c, uint64_t usec);

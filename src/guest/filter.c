@@ -84,12 +84,30 @@ static size_t begin(struct sock_filter *f) {
         return ARRAY_LEN(start);
 }
 
-int filter_system_calls(void) {
-        struct sock_filter program[16 + 2 * ARRAY_LEN(refused)];
+static size_t refuse_ioctls(struct sock_filter *f, const unsigned *ioctls, size_t n_ioctls) {
+        size_t n = 0;
+
+        f[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0,
+                                              (unsigned char)(2 + 2 * n_ioctls));
+        f[n++] = (struct sock_filter)LOAD(args[1]); /* the kernel looks at no more of it than the lower half */
+        for (size_t i = 0; i < n_ioctls; i++) {
+                f[n++] = (struct sock_filter)IF(BPF_JEQ, ioctls[i]);
+                f[n++] = (struct sock_filter)ANSWER(REFUSE);
+        }
+        f[n++] = (struct sock_filter)ANSWER(SECCOMP_RET_ALLOW);
+        return n;
+}
+
+int filter_system_calls(const unsigned *ioctls, size_t n_ioctls) {
+        struct sock_filter program[20 + 2 * ARRAY_LEN(refused) + 2 * FILTER_IOCTLS_MAX];
         size_t n = begin(program);
 
         if (ARCHITECTURE == 0)
                 return -EOPNOTSUPP;
+        if (n_ioctls > FILTER_IOCTLS_MAX)
+                return -E2BIG;
+        if (n_ioctls > 0)
+                n += refuse_ioctls(program + n, ioctls, n_ioctls);
         for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
                 program[n++] = (struct sock_filter)IF(BPF_JEQ, refused[i]);
                 program[n++] = (struct sock_filter)ANSWER(REFUSE);

@@ -482,7 +482,7 @@ int jail_prepare(void *jail, const char **ret_step) {
                 r = drop_privilege(j);
         if (r == 0 && j->filtered) {
                 doing("filter system calls");
-                r = filter_system_calls();
+                r = filter_system_calls(j->refused_ioctls, j->n_refused_ioctls);
         }
         return r;
 }

@@ -28,7 +28,9 @@ typedef struct Jail {
                           */
         uid_t uid;
         gid_t gid;
-        bool filtered;       /* system calls: filter.h */
+        bool filtered;                  /* system calls: filter.h */
+        const unsigned *refused_ioctls; /* with filtered; they must live until the program has started */
+        size_t n_refused_ioctls;
         bool becomes_itself; /* privileged: begins as root without any capability but those to become uid and gid, which
                                 the program does once it has opened what only root may */
         JailBind binds[JAIL_BINDS_MAX];

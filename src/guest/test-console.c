@@ -121,12 +121,12 @@ static char *log_text(Rig *rig) {
         char *text = NULL;
         size_t length;
         int fd = -1;
-        LogCopy *copy;
+        FileCopy *copy;
 
-        assert_int_equal(log_copy_new(rig->event, console_log_file(rig->console), &copy, &fd, NULL), 0);
+        assert_int_equal(file_copy_new(rig->event, console_log_file(rig->console), &copy, &fd, NULL), 0);
         turn(rig);
         assert_int_equal(fd_read_all(fd, 1 << 20, &text, &length), 0);
-        log_copy_free(copy);
+        file_copy_free(copy);
         fd_drop(&fd);
         return text;
 }

@@ -135,11 +135,16 @@ def test_streams(alice, root, create):
         console.socket.close()
 
 
-def test_logs_are_streams(alice, create):
-    """Whether it has been read or not, and of an ended domain too, a log counts until it is closed."""
+def test_logs_and_pictures_are_streams(alice, create):
+    """Whether they have been read or not, and of an ended domain too, they count until they are closed."""
     name = create()
-    logs = [alice.domain(name, "OpenLog") for _ in range(2)]
+    logs = [alice.domain(name, "OpenLog"), alice.domain(name, "Screenshot")]
     assert read_all(os.dup(logs[0])) == ""
+    with os.fdopen(os.dup(logs[1]), "rb") as picture:
+        assert picture.read()[1:4] == b"PNG"
+    logs.append(alice.domain(name, "OpenLog"))
+    assert "stream" in refused("QuotaExceeded", alice.domain, name, "Screenshot")
+    os.close(logs.pop())
     alice.destroy_domain(name)
     logs.append(alice.manager("GetEndedDomain", "s", name)[4])
     assert "stream" in refused("QuotaExceeded", alice.manager, "GetEndedDomain", "s", name)

@@ -8,7 +8,7 @@ set -euo pipefail
 
 packages=(
 	linux-image-amd64 xen-hypervisor-4.17-amd64 xen-utils-4.17 xenstore-utils qemu-system-xen seabios
-	busybox-static bash iproute2 kmod mount util-linux procps strace linux-libc-dev dbus-daemon
+	busybox-static bash openssl iproute2 kmod mount util-linux procps strace linux-libc-dev dbus-daemon
 	dnsmasq-base libsystemd0 libsqlite3-0 libmnl0 libjansson4 libcap-ng0 libasan8 libubsan1
 	python3 python3-dbus python3-gi python3-pytest
 )
@@ -21,7 +21,7 @@ programs=(
 	"$xen_bin"/{xenstored,xenconsoled,xenconsole,xl,xen-init-dom0,lsevtchn}
 	/usr/bin/{xenstore-read,xenstore-write,xenstore-ls,xenstore-list,xenstore-rm,xenstore-exists}
 	/bin/{bash,ip,mount,umount} /usr/bin/{dbus-daemon,nsenter,setpriv,strace} /sbin/losetup /usr/sbin/dnsmasq
-	/usr/libexec/xen-qemu-system-i386 /usr/bin/python3.11
+	/usr/libexec/xen-qemu-system-i386 /usr/bin/python3.11 /usr/bin/openssl
 )
 libraries=(libxenguest libxenctrl libxenstore libxenvchan libxenforeignmemory libsystemd libsqlite3 libmnl libjansson libcap-ng libasan libubsan libnss_files)
 

@@ -41,6 +41,13 @@ cp "$guests"/amd64/{vmlinuz,initrd.gz} "$share/tree/guests/"
 mkdir "$share/tree/stubdomain"
 cp "${dom0%/*}"/stubdomain/{vmlinuz,initrd} "$share/tree/stubdomain/"
 gcc -nostdlib -m16 -Wl,-m,elf_i386,--oformat=binary,-Ttext=0x7c00 -o "$share/tree/guests/boot-sector" "$here/boot-sector.S"
+(cat "$share/tree/guests/boot-sector" && printf firstime && head -c 1M /dev/zero) >"$share/boot.img"
+qemu-img convert -f raw -O qcow2 "$share/boot.img" "$share/tree/guests/boot.qcow2"
+mkdir "$share/tree/guests/fake-models"
+gcc -static -o "$share/fake-model" "$here/fake-model.c"
+for fake in dies-at-once dies-later never-confirms keeps-its-privilege fills-its-log; do
+	cp "$share/fake-model" "$share/tree/guests/fake-models/$fake"
+done
 cp "$here/../../data/com.googlecode.debmarshal.conf" "$share/tree/data/"
 cp -r "$here/../bench" "$here/../system" "$here" "$share/tree/tests/"
 cp "$suite" "$share/suite"

@@ -119,11 +119,6 @@ def test_network_of_a_domain(alice, create, network, tiny):
     alice.destroy_domain(name)
 
 
-def test_what_xen_guests_cannot_have_yet(ask, people):
-    refused("NotSupported", ask, vnc_password="x")
-    refused("NotSupported", ask, disks=[people["alice"].disk("a.qcow2")], disk_formats=["qcow2"])
-
-
 def test_more_memory_than_there_is(ask):
     assert "free" in refused("HypervisorFailed", ask, memory="16G")
 

@@ -10,8 +10,21 @@ import time
 WAIT = 10
 
 
-def output(*command):
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+def output(*command, check=True):
+    return subprocess.run(command, check=check, capture_output=True, text=True, timeout=60).stdout
+
+
+def model_of(name):
+    """The pid of a domain's device model; None when it has none."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", encoding="utf-8") as f:
+                words = f.read().split("\0")
+        except OSError:
+            continue
+        if "-xen-domid" in words and words[words.index("-name") + 1] == name:
+            return int(pid)
+    return None
 
 
 def pid_of(name):
@@ -132,7 +145,7 @@ class Machine:
             found.add("/" + "/".join(above))
         # Parents that stay for the next of their kind, as libxl leaves them, too.
         return {path for path in found
-                if not re.fullmatch(r"/(vm|libxl|local/domain/0/(device-model|backend(/v[bi][df])?|error(/backend(/v[bi][df])?)?))", path)}
+                if not re.fullmatch(r"/(vm|libxl|local/domain/0/(device-model|backend(/\w+)?|error(/backend(/\w+)?)?))", path)}
 
     @staticmethod
     def _processes():
@@ -143,7 +156,7 @@ class Machine:
                     name = f.read().strip()
             except OSError:
                 continue
-            if name.startswith(("qemu", "dnsmasq", "debmarshal-k")):
+            if name.startswith(("qemu", "xen-qemu", "dnsmasq", "debmarshal-k")):
                 names.add(f"{name} {pid}")
         return names
 

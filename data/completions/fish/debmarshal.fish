@@ -103,7 +103,7 @@ complete -c debmarshal -n "__debmarshal_in domain create" -l bootloader -x -a "p
 complete -c debmarshal -n "__debmarshal_in domain create" -l hypervisor -x -a "kvm qemu" -d "What runs it"
 complete -c debmarshal -n "__debmarshal_in domain create" -l arch -x -a "x86_64 aarch64" -d "Architecture"
 complete -c debmarshal -n "__debmarshal_in domain create" -l firmware -x -a "bios uefi" -d "What boots it"
-complete -c debmarshal -n "__debmarshal_in domain create" -l type -x -a "pvh pv" -d "Kind of Xen guest"
+complete -c debmarshal -n "__debmarshal_in domain create" -l type -x -a "pvh pv hvm" -d "Kind of Xen guest"
 complete -c debmarshal -n "__debmarshal_in domain create" -l stubdomain -d "Emulate its devices in a domain of their own"
 complete -c debmarshal -n "__debmarshal_in domain create" -l on-poweroff -x -a "destroy restart" -d "When it powers off"
 complete -c debmarshal -n "__debmarshal_in domain create" -l on-reboot -x -a "destroy restart" -d "When it reboots"

@@ -13,6 +13,10 @@ static bool has_pv_devices(const XenGuest *x) {
         return x->type != MACHINE_HVM || model_offers_pv(&x->guest.domain->spec);
 }
 
+static bool wants_model(const XenGuest *x) {
+        return model_wanted(x->type, &x->guest.domain->spec);
+}
+
 /* ---- built, to running ---- */
 
 static void let_run(XenGuest *x) {
@@ -110,6 +114,7 @@ static void start_model(XenGuest *x) {
                 start_stub(x, memory);
                 return;
         }
+        x->model.type = x->type;
         x->model.id = x->id;
         x->model.memory = memory;
         xen_guest_set_state(x, XEN_MODEL);
@@ -124,7 +129,7 @@ static void join_next(XenGuest *x) {
         const Guest *g = &x->guest;
 
         if (x->joined == g->domain->spec.n_nics) {
-                if (x->type == MACHINE_HVM && x->stub.id == 0)
+                if (wants_model(x) && x->stub.id == 0)
                         start_model(x);
                 else
                         let_run(x);

@@ -111,17 +111,36 @@ static void fill_disk(XenStoreChange *c, const void *userdata) {
         change_write(c, d->back, "physical-device", "%x:%x", major(d->device), minor(d->device));
 }
 
+/* As Linux numbers them, whose names they have: xvda, xvdb... */
+static unsigned disk_number(size_t index) {
+        return XVD_MAJOR << 8 | (unsigned)index << 4;
+}
+
 int device_add_disk(XenStore *s, const XenIdentity *who, size_t index, int block_fd, bool read_only, Error *e) {
         Device d;
         struct stat st;
 
         if (fstat(block_fd, &st) < 0)
                 return error_set_errno(e, errno, "Failed to look at disk %zu", index);
-        device_init(&d, who, "vbd", XVD_MAJOR << 8 | (unsigned)index << 4);
+        device_init(&d, who, "vbd", disk_number(index));
         d.index = index;
         d.read_only = read_only;
         d.device = st.st_rdev;
         return xenstore_change(s, fill_disk, &d, e);
+}
+
+static void fill_owner(XenStoreChange *c, const void *userdata) {
+        const Device *d = userdata;
+
+        change_node(c, d->back, NULL, DOM0, d->who->id);
+        change_write(c, d->back, XEN_OWNER_KEY, "%s", d->who->uuid);
+}
+
+int device_add_served_disk(XenStore *s, const XenIdentity *who, size_t index, Error *e) {
+        Device d;
+
+        device_init(&d, who, "qdisk", disk_number(index));
+        return xenstore_change(s, fill_owner, &d, e);
 }
 
 /* ---- interfaces ---- */

@@ -11,6 +11,9 @@ int device_loop(int file_fd, int *ret_fd, Error *e);
 /* The index-th disk, xvda the first: an open block device. */
 int device_add_disk(XenStore *s, const XenIdentity *who, size_t index, int block_fd, bool read_only, Error *e);
 
+/* The same of a disk that the guest's model serves, which makes the entries itself: only whose it is. */
+int device_add_served_disk(XenStore *s, const XenIdentity *who, size_t index, Error *e);
+
 /* The index-th interface. Its link in dom0, device_link_name(), appears a moment later. */
 int device_add_nic(XenStore *s, const XenIdentity *who, size_t index, const Mac *mac, Error *e);
 #define XEN_LINK_MAX 16

@@ -79,10 +79,8 @@ static void add_memory(XenStoreChange *c, const char *path, const XenIdentity *w
         change_write(c, path, "memory/videoram", "%llu", video);
 }
 
-/* What hvmloader looks for, and where its device model will. */
-static void add_for_devices(XenStoreChange *c, const char *path, uint32_t id) {
-        char model[XEN_PATH_MAX];
-
+/* What hvmloader looks for. */
+static void add_for_loader(XenStoreChange *c, const char *path, uint32_t id) {
         change_node(c, path, "hvmloader", DOM0, id);
         change_write(c, path, "hvmloader/bios", "seabios");
         change_write(c, path, "hvmloader/allow-memory-relocate", "0");
@@ -91,8 +89,14 @@ static void add_for_devices(XenStoreChange *c, const char *path, uint32_t id) {
         change_write(c, path, "platform/acpi_s3", "0");
         change_write(c, path, "platform/acpi_s4", "0");
         change_write(c, path, "platform/device-model", "qemu_xen");
-        snprintf(model, sizeof model, "/local/domain/0/device-model/%u", id);
-        change_node(c, model, NULL, DOM0, XENSTORE_NOBODY);
+}
+
+/* Where a device model looks, and tells how it is. */
+static void add_for_model(XenStoreChange *c, uint32_t id) {
+        char path[XEN_PATH_MAX];
+
+        snprintf(path, sizeof path, "/local/domain/0/device-model/%u", id);
+        change_node(c, path, NULL, DOM0, XENSTORE_NOBODY);
 }
 
 static void fill_domain(XenStoreChange *c, const void *userdata) {
@@ -112,7 +116,9 @@ static void fill_domain(XenStoreChange *c, const void *userdata) {
         add_guest_owned(c, path, who->id);
         add_memory(c, path, who);
         if (who->type == MACHINE_HVM)
-                add_for_devices(c, path, who->id);
+                add_for_loader(c, path, who->id);
+        if (model_wanted(who->type, &who->domain->spec))
+                add_for_model(c, who->id);
         for (unsigned i = 0; i < who->domain->spec.vcpus; i++) {
                 char key[32];
                 snprintf(key, sizeof key, "cpu/%u/availability", i);
@@ -169,8 +175,9 @@ static void fill_removal(XenStoreChange *c, const void *userdata) {
         static const char *const of_domain[] = { "/local/domain/0/device-model", "/libxl", "/local/domain" };
         static const char *const of_devices[] = {
                 "/local/domain/0/backend/vbd",       "/local/domain/0/backend/vif",
-                "/local/domain/0/backend/console",   "/local/domain/0/error/backend/vbd",
-                "/local/domain/0/error/backend/vif",
+                "/local/domain/0/backend/console",   "/local/domain/0/backend/qdisk",
+                "/local/domain/0/backend/vfb",       "/local/domain/0/backend/vkbd",
+                "/local/domain/0/error/backend/vbd", "/local/domain/0/error/backend/vif",
         };
         const Removal *r = userdata;
         char path[XEN_PATH_MAX];
@@ -252,6 +259,7 @@ int entries_find(XenStore *s, const char *uuid, uint32_t *ret_id, XenRemains *re
                 { "/local/domain", XEN_REMAINS_DOMAIN },
                 { "/local/domain/0/backend/vbd", XEN_REMAINS_DEVICES },
                 { "/local/domain/0/backend/vif", XEN_REMAINS_DEVICES },
+                { "/local/domain/0/backend/qdisk", XEN_REMAINS_DEVICES },
         };
         int r = -ENOENT;
 

@@ -1,6 +1,6 @@
 /* How it works: one guest, from start or adoption to its end
  *
- *        start()             built            last interface joined (hvm: MODEL), unpaused
+ *        start()             built            last interface joined (MODEL, perhaps), unpaused
  *   NEW ----------> BUILDING -------> JOINING ---------------------------------> UP
  *    |                 |  ^              |                                       |  | reset(), or its reboot
  *    | adopt()         |  +--------------|---------------- OPENING <--+          |  v
@@ -22,8 +22,8 @@
  * under way: a daemon that finds it goes on with it. The files are kept open from one boot to the next; after an
  * adoption they are opened again, as the caller.
  *
- * A guest of type hvm has a process as well, its device model (model.h), which is recorded before it runs; its end is
- * the guest's, and what removes the guest removes it.
+ * A guest that has devices for which there is no backend in the kernel has a process as well, its device model
+ * (model.h), which is recorded before it runs; its end is the guest's, and what removes the guest removes it.
  *
  * That model may be in a domain of its own instead (stub.h): the two belong together, and whichever ends ends the
  * other.
@@ -42,6 +42,7 @@
 #include "base/string-util.h"
 #include "base/time-util.h"
 #include "driver/xen/console.h"
+#include "driver/xen/model-args.h"
 #include "driver/xen/xen-internal.h"
 
 #define REBOOT_MARK        "rebooting"
@@ -507,6 +508,10 @@ void xen_guest_look(XenGuest *x) {
 
 /* ---- its device model ---- */
 
+static bool has_model(const XenGuest *x) {
+        return model_wanted(x->type, &x->guest.domain->spec);
+}
+
 static void adoption_done(XenGuest *x);
 
 static void model_confirmed(Model *m, const Error *failure) {
@@ -515,6 +520,8 @@ static void model_confirmed(Model *m, const Error *failure) {
 
         if (x->state != XEN_ADOPTING)
                 xen_boot_modelled(x, failure);
+        else if (x->id == 0) /* adopted() will see */
+                return;
         else if (!failure)
                 adoption_done(x);
         else {
@@ -598,7 +605,7 @@ static void adopted(XenGuest *x) {
 
         if (r >= 0 && !x->booting_again && stub)
                 r = find_stub(x, &e);
-        if (r >= 0 && !x->booting_again && x->type == MACHINE_HVM && !stub && x->model.state != MODEL_UP) {
+        if (r >= 0 && !x->booting_again && has_model(x) && !stub && x->model.state != MODEL_UP) {
                 if (x->model.state != MODEL_NONE && x->model.state != MODEL_ENDING)
                         return;
                 r = error_set(&e, ERROR_HYPERVISOR_FAILED, "The device model ended while no daemon was running");
@@ -627,8 +634,6 @@ static void take_over(XenGuest *x) {
                 ask_again_later(x, &e);
                 return;
         }
-        if (x->type == MACHINE_HVM && g->domain->process.pid && model_adopt(&x->model, &e) < 0 && error_is_set(&e))
-                log_write(LOG_WARNING, LOG_FIELDS(.domain = g->domain->name), "%s", error_text(&e));
         x->booting_again = g->domain->state == DOMAIN_RUNNING && faccessat(g->dir_fd, REBOOT_MARK, F_OK, 0) == 0;
         adopted(x);
 }
@@ -676,10 +681,16 @@ static void ask_again_later(XenGuest *x, const Error *why) {
 
 int xen_guest_adopt(Guest *g, Error *e) {
         XenGuest *x = xen_guest(g);
+        AUTO(error_clear) Error late = ERROR_INIT;
 
         x->type = wanted_type(g->domain);
         int r = ask(x, e);
-        if (r >= 0)
-                xen_guest_set_state(x, XEN_ADOPTING);
-        return r;
+        if (r < 0)
+                return r;
+        xen_guest_set_state(x, XEN_ADOPTING);
+        /* At once, since it may be to be ended at once. */
+        x->model.type = x->type;
+        if (g->domain->process.pid && model_adopt(&x->model, &late) < 0 && error_is_set(&late))
+                log_write(LOG_WARNING, LOG_FIELDS(.domain = g->domain->name), "%s", error_text(&late));
+        return 0;
 }

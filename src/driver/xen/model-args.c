@@ -9,22 +9,36 @@
 #include "base/string-util.h"
 #include "core/mac.h"
 
-bool model_offers_pv(const DomainSpec *spec) {
+static bool all_raw(const DomainSpec *spec) {
         for (size_t i = 0; i < spec->n_disks; i++)
                 if (spec->disks[i].format != DISK_RAW)
                         return false;
         return true;
 }
 
+bool model_wanted(MachineType type, const DomainSpec *spec) {
+        return type == MACHINE_HVM || !all_raw(spec) || spec->vnc_password;
+}
+
+bool model_has_screen(MachineType type, const DomainSpec *spec) {
+        return type == MACHINE_HVM || spec->vnc_password;
+}
+
+bool model_offers_pv(const DomainSpec *spec) {
+        return all_raw(spec);
+}
+
 /* It opens what only root may (the hypervisor's devices, the socket of the store), and then becomes somebody who may
  * do nothing: no other ids, no hypercall for any other domain, no connection to the store.
  *
- * The filter of system calls is its jail's: QEMU for Xen is built without one (-sandbox). */
+ * The filter of system calls is its jail's: QEMU for Xen is built without one (-sandbox).
+ *
+ * A backend cannot restrict itself: it has to map what its guest grants, and to say in the store how it is. */
 static void add_privilege(const ModelArgs *m, Argv *a) {
         argv_add_pairf(a, "-xen-domid", "%" PRIu32, m->id);
         if (m->stub) /* Xen itself allows its domain nothing more */
                 return;
-        argv_add(a, "-xen-domid-restrict");
+        argv_add(a, m->type == MACHINE_HVM ? "-xen-domid-restrict" : "-xen-attach");
         argv_add_pairf(a, "-runas", "%u:%u", (unsigned)m->uid, (unsigned)m->uid);
 }
 
@@ -36,19 +50,29 @@ static void add_machine(const ModelArgs *m, Argv *a) {
                 argv_add(a, "-S");
         argv_add(a, "-no-shutdown");
         argv_add_pair(a, "-msg", "timestamp=off");
-        argv_add_pair(a, "-machine",
-                      model_offers_pv(m->spec) ? "xenfv,suppress-vmdesc=on" : "pc,accel=xen,suppress-vmdesc=on");
+        if (m->type != MACHINE_HVM)
+                argv_add_pair(a, "-machine", "xenpv");
+        else if (model_offers_pv(m->spec))
+                argv_add_pair(a, "-machine", "xenfv,suppress-vmdesc=on");
+        else
+                argv_add_pair(a, "-machine", "pc,accel=xen,suppress-vmdesc=on");
         argv_add_pairf(a, "-m", "%" PRIu64 "M", m->memory >> 20);
         argv_add_pairf(a, "-smp", "%u", m->spec->vcpus);
 }
 
-static void add_lines(const ModelArgs *m, Argv *a, EmulatorFds *fds) {
+static void add_monitor(const ModelArgs *m, Argv *a, EmulatorFds *fds) {
         argv_add_pairf(a, "-chardev", "socket,id=qmp,fd=%d,server=on,wait=off", emulator_give_fd(fds, m->qmp_fd));
         argv_add_pair(a, "-mon", "chardev=qmp,mode=control");
-        argv_add_pair(a, "-chardev", "pipe,id=console,path=" MODEL_CONSOLE_PATH);
-        argv_add_pair(a, "-serial", "chardev:console");
+}
+
+static void add_vnc(const ModelArgs *m, Argv *a) {
         argv_add_pair(a, "-display", "none");
         argv_add_pair(a, "-vnc", m->spec->vnc_password ? "none,password=on" : "none");
+}
+
+static void add_serial(Argv *a) {
+        argv_add_pair(a, "-chardev", "pipe,id=console,path=" MODEL_CONSOLE_PATH);
+        argv_add_pair(a, "-serial", "chardev:console");
 }
 
 static void add_stub_lines(const ModelArgs *m, Argv *a) {
@@ -66,6 +90,16 @@ static void add_stub_node(const DiskFiles *disk, size_t index, Argv *a) {
         argv_add_pairf(a, "-blockdev",
                        "driver=host_device,node-name=disk%zu-0,filename=/dev/xvd%c,read-only=%s,cache.direct=on", index,
                        (char)('a' + index), disk->layers[0].read_only ? "on" : "off");
+}
+
+/* By the protocol of Xen's own drivers, those that the kernel's backend does not serve. */
+static void add_xen_disks(const ModelArgs *m, Argv *a, EmulatorFds *fds) {
+        for (size_t i = 0; i < m->files->n_disks; i++) {
+                if (m->spec->disks[i].format == DISK_RAW)
+                        continue;
+                emulator_add_nodes(fds, a, &m->files->disks[i], i);
+                argv_add_pairf(a, "-device", "xen-disk,drive=disk%zu-0,vdev=xvd%c", i, (char)('a' + i));
+        }
 }
 
 /* A disk that may not be written to is a CD-ROM, since there are no such hard disks. */
@@ -95,15 +129,32 @@ static void add_nic(const ModelArgs *m, size_t index, Argv *a, EmulatorFds *fds)
 
 static void add_boot(const ModelArgs *m, Argv *a) {
         bool cd_first = m->files->n_disks > 0 && m->files->disks[0].layers[0].read_only;
+        const char *cmdline = m->files->cmdline ? m->files->cmdline : m->spec->cmdline;
 
         argv_add_pair(a, "-boot", cd_first ? "order=dc" : "order=cd");
-        if (!m->spec->kernel)
+        if (m->files->kernel_fd < 0)
                 return;
         argv_add_pair(a, "-kernel", MODEL_KERNEL_PATH);
-        if (m->spec->initrd)
+        if (m->files->initrd_fd >= 0)
                 argv_add_pair(a, "-initrd", MODEL_INITRD_PATH);
-        if (m->spec->cmdline)
-                argv_add_pair(a, "-append", m->spec->cmdline);
+        if (cmdline && *cmdline)
+                argv_add_pair(a, "-append", cmdline);
+}
+
+static void add_pc(const ModelArgs *m, Argv *a, EmulatorFds *fds) {
+        if (m->stub)
+                add_stub_lines(m, a);
+        else {
+                add_monitor(m, a, fds);
+                add_serial(a);
+                add_vnc(m, a);
+        }
+        argv_add_pairf(a, "-device", "VGA,vgamem_mb=%" PRIu64, (uint64_t)MODEL_VIDEO_MEMORY >> 20);
+        for (size_t i = 0; i < m->files->n_disks && i < MODEL_DISKS_MAX; i++)
+                add_disk(m, i, a, fds);
+        for (size_t i = 0; i < m->spec->n_nics; i++)
+                add_nic(m, i, a, fds);
+        add_boot(m, a);
 }
 
 int model_args(const ModelArgs *m, char ***ret_argv, EmulatorFds *fds) {
@@ -113,16 +164,13 @@ int model_args(const ModelArgs *m, char ***ret_argv, EmulatorFds *fds) {
         argv_add(&a, m->program);
         add_privilege(m, &a);
         add_machine(m, &a);
-        if (m->stub)
-                add_stub_lines(m, &a);
-        else
-                add_lines(m, &a, fds);
-        argv_add_pairf(&a, "-device", "VGA,vgamem_mb=%" PRIu64, (uint64_t)MODEL_VIDEO_MEMORY >> 20);
-        for (size_t i = 0; i < m->files->n_disks && i < MODEL_DISKS_MAX; i++)
-                add_disk(m, i, &a, fds);
-        for (size_t i = 0; i < m->spec->n_nics; i++)
-                add_nic(m, i, &a, fds);
-        add_boot(m, &a);
+        if (m->type != MACHINE_HVM) {
+                add_monitor(m, &a, fds);
+                add_vnc(m, &a);
+                argv_add_pair(&a, "-vga", model_has_screen(m->type, m->spec) ? "xenfb" : "none");
+                add_xen_disks(m, &a, fds);
+        } else
+                add_pc(m, &a, fds);
         if (fds->count > EMULATOR_FDS_MAX)
                 return -E2BIG;
         return argv_take(&a, ret_argv);

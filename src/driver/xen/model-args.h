@@ -1,5 +1,7 @@
-/* The command line of a device model: the QEMU that emulates the devices of a guest of type hvm. Pure, and under the
- * same rule as driver/qemu/args.h: no string of a user reaches an option that QEMU splits at commas. */
+/* The command line of a device model. For a guest of type hvm it is the QEMU that emulates a PC's devices; for others
+ * one that serves, by the protocols of Xen's own drivers, what the kernel's backends cannot: disks with a format, and a
+ * screen. Pure, and under the same rule as driver/qemu/args.h: no string of a user reaches an option that QEMU splits
+ * at commas. */
 #pragma once
 
 #include "driver/emulator.h"
@@ -21,12 +23,18 @@
 /* Bytes of the guest's memory that are the screen's. */
 #define MODEL_VIDEO_MEMORY (8ULL << 20)
 
-/* May such a guest find Xen's own disks and interfaces beside the emulated ones, and take them instead? Not with a disk
- * that only the model can read: a kernel that knows Xen would put it away and find no other. Then the machine does not
- * show that it is Xen's. */
+/* Is there to be one? */
+bool model_wanted(MachineType type, const DomainSpec *spec);
+/* Does the guest have a screen? One of another type than hvm only when a password for it is given. */
+bool model_has_screen(MachineType type, const DomainSpec *spec);
+
+/* May a guest of type hvm find Xen's own disks and interfaces beside the emulated ones, and take them instead? Not with
+ * a disk that only the model can read: a kernel that knows Xen would put it away and find no other. Then the machine
+ * does not show that it is Xen's. */
 bool model_offers_pv(const DomainSpec *spec);
 
 typedef struct ModelArgs {
+        MachineType type;
         const char *program;
         const char *name; /* the domain's */
         uint32_t id;      /* Xen's number of it */

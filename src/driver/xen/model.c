@@ -18,7 +18,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
+
+#include <xenctrl.h>
+
+#include <xen/sys/privcmd.h>
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -91,7 +96,7 @@ static void drop_passed(Model *m) {
 static void drop_files(Model *m) {
         static const char *const names[] = { QMP_SOCKET, CONSOLE_IN, CONSOLE_OUT, STDERR_FIFO };
 
-        if (m->guest->console)
+        if (m->guest->console && m->type == MACHINE_HVM)
                 console_set_second_source(m->guest->console, -1, -1);
         words_done(&m->words);
         for (size_t i = 0; i < ARRAY_LEN(names); i++)
@@ -357,9 +362,11 @@ int model_find_program(const DriverHost *host, char **ret, Error *e) {
                 if (access(places[i], X_OK) == 0)
                         found = places[i];
         if (!found)
-                return error_set(e, ERROR_NOT_SUPPORTED,
-                                 "A Xen guest of type hvm needs a device model, %s: install package " PACKAGE,
-                                 places[0]);
+                return error_set(
+                        e, ERROR_NOT_SUPPORTED,
+                        "Xen guests of type hvm, and disks that are not raw or a screen of others, need %s: install "
+                        "package " PACKAGE,
+                        places[0]);
         *ret = strdup(found);
         return *ret ? 0 : error_set_errno(e, ENOMEM, "Failed to find the device model");
 }
@@ -380,23 +387,26 @@ static int find_paths(Model *m) {
         return m->console_in_path && m->console_out_path ? 0 : -ENOMEM;
 }
 
-/* The FIFOs stay root's, as which the model opens them. */
-static int open_fifos(Model *m, int (*open_fifo)(int dir_fd, const char *name, int *ret_fd)) {
+/* The emulated serial line. The FIFOs stay root's, as which the model opens them. */
+static int open_serial(Model *m, int (*open_fifo)(int dir_fd, const char *name, int *ret_fd)) {
         AUTO(fd_drop) int in = -1;
         AUTO(fd_drop) int out = -1;
-        AUTO(fd_drop) int words = -1;
-        int dir_fd = m->guest->dir_fd;
 
-        int r = open_fifo(dir_fd, CONSOLE_IN, &in);
+        int r = open_fifo(m->guest->dir_fd, CONSOLE_IN, &in);
         if (r >= 0)
-                r = open_fifo(dir_fd, CONSOLE_OUT, &out);
-        if (r >= 0)
-                r = open_fifo(dir_fd, STDERR_FIFO, &words);
-        if (r >= 0)
-                r = words_watch(&m->words, m->guest->host->event, fd_take(&words));
+                r = open_fifo(m->guest->dir_fd, CONSOLE_OUT, &out);
         if (r >= 0 && m->guest->console)
                 r = console_set_second_source(m->guest->console, fd_take(&out), fd_take(&in));
         return r;
+}
+
+static int open_fifos(Model *m, int (*open_fifo)(int dir_fd, const char *name, int *ret_fd)) {
+        int words;
+        int r = open_fifo(m->guest->dir_fd, STDERR_FIFO, &words);
+
+        if (r >= 0)
+                r = words_watch(&m->words, m->guest->host->event, words);
+        return r >= 0 && m->type == MACHINE_HVM ? open_serial(m, open_fifo) : r;
 }
 
 static int make_fifo(int dir_fd, const char *name, int *ret_fd) {
@@ -419,6 +429,7 @@ static int build_args(Model *m, Error *e) {
         const Guest *g = m->guest;
         const ModelArgs args = {
                 .program = m->program,
+                .type = m->type,
                 .name = g->domain->name,
                 .id = m->id,
                 .uid = g->domain->jail_uid,
@@ -433,9 +444,31 @@ static int build_args(Model *m, Error *e) {
         return r < 0 ? error_set_errno(e, r, "Failed to build the device model's command line") : 0;
 }
 
+/* With these a backend could do to any domain what it likes. It needs the last only to map its guest's screen. */
+static const unsigned refused_ioctls[] = {
+        IOCTL_PRIVCMD_HYPERCALL,     IOCTL_PRIVCMD_DM_OP,     IOCTL_PRIVCMD_MMAP,
+        IOCTL_PRIVCMD_MMAP_RESOURCE, IOCTL_PRIVCMD_MMAPBATCH, IOCTL_PRIVCMD_MMAPBATCH_V2,
+};
+
+static void add_devices(Model *m) {
+        static const char *const devices[] = { "/dev/xen/privcmd", "/dev/xen/hypercall" };
+        static const char *const channels[] = { "/dev/xen/evtchn", "/dev/xen/gntdev" };
+
+        for (size_t i = 0; i < ARRAY_LEN(devices); i++)
+                jail_add_root_device(&m->jail, devices[i]);
+        for (size_t i = 0; i < ARRAY_LEN(channels); i++)
+                if (m->type == MACHINE_HVM)
+                        jail_add_root_device(&m->jail, channels[i]);
+                else /* opened whenever its guest connects to a device */
+                        jail_add_device(&m->jail, channels[i]);
+        if (m->type != MACHINE_HVM) {
+                bool maps = model_has_screen(m->type, &m->guest->domain->spec);
+                m->jail.refused_ioctls = refused_ioctls;
+                m->jail.n_refused_ioctls = ARRAY_LEN(refused_ioctls) - maps;
+        }
+}
+
 static void build_jail(Model *m) {
-        static const char *const devices[] = { "/dev/xen/privcmd", "/dev/xen/hypercall", "/dev/xen/evtchn",
-                                               "/dev/xen/gntdev" };
         const Guest *g = m->guest;
         Jail *j = &m->jail;
 
@@ -445,11 +478,12 @@ static void build_jail(Model *m) {
                      .filtered = true, /* Debian's Xen QEMU is built without a filter of its own */
                      .becomes_itself = true };
         jail_add_system(j, m->program);
+        jail_add_bind(j, STORE_SOCKET, STORE_SOCKET, true);
+        add_devices(m);
+        if (m->type != MACHINE_HVM)
+                return;
         jail_add_bind(j, m->console_in_path, MODEL_CONSOLE_PATH ".in", false);
         jail_add_bind(j, m->console_out_path, MODEL_CONSOLE_PATH ".out", false);
-        jail_add_bind(j, STORE_SOCKET, STORE_SOCKET, true);
-        for (size_t i = 0; i < ARRAY_LEN(devices); i++)
-                jail_add_root_device(j, devices[i]);
         if (g->files.kernel_fd >= 0)
                 jail_add_fd(j, g->files.kernel_fd, MODEL_KERNEL_PATH);
         if (g->files.initrd_fd >= 0)

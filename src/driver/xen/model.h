@@ -1,5 +1,6 @@
-/* A device model: one process beside the hypervisor's domain, for as long as that one lives. It begins when the domain
- * is built and known to xenstored, and is never started again. See model-args.h for what it is.
+/* A device model, or what serves as one to a guest that is not of type hvm: one process beside the hypervisor's domain,
+ * for as long as that one lives. It begins when the domain is built and known to xenstored, and is never started again.
+ * See model-args.h for what it is.
  *
  *                 exec           its monitor is ready     set up, harmless
  *   NONE ------> SPAWNING -----> GREETING -------------> SETTING -----------> UP
@@ -36,6 +37,7 @@ typedef struct Model Model;
 struct Model {
         /* In. */
         Guest *guest;
+        MachineType type;
         uint32_t id;                                 /* the domain's in Xen */
         uint64_t memory;                             /* the guest's in bytes, without the screen's */
         int taps[NICS_PER_DOMAIN_MAX];               /* one per interface; the model's */

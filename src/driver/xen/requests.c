@@ -1,12 +1,16 @@
 /* Requests to a guest that is up. Pausing and resuming are one hypercall each, shutting down is one word in the store,
- * which the guest reads and may ignore; their answers come from the loop. */
+ * which the guest reads and may ignore, or the press of a button; their answers come from the loop. */
 #include <errno.h>
 #include <stdlib.h>
 
+#include <xenctrl.h>
 #include <xenstore.h>
+
+#include <xen/hvm/params.h>
 
 #include "base/fd.h"
 #include "driver/screen.h"
+#include "driver/xen/model-args.h"
 #include "driver/xen/xen-internal.h"
 
 struct XenAnswer {
@@ -87,8 +91,9 @@ static int ask_screen(Guest *g, int (*what)(Qmp *qmp, unsigned number, GuestAnsw
 
         if (r < 0)
                 return r;
-        if (x->type != MACHINE_HVM)
-                return error_set(e, ERROR_NOT_SUPPORTED, "Xen guests of type %s have no screen",
+        if (!model_has_screen(x->type, &g->domain->spec))
+                return error_set(e, ERROR_NOT_SUPPORTED,
+                                 "A Xen guest of type %s has a screen only when it is created with a vnc_password",
                                  machine_type_name(x->type));
         if (xen_guest_has_stub(x))
                 return error_set(e, ERROR_NOT_SUPPORTED,
@@ -123,13 +128,28 @@ static void fill_shutdown(XenStoreChange *c, const void *userdata) {
         change_write(c, userdata, "control/shutdown", "poweroff");
 }
 
+/* Does its kernel look into the store? Only one that has told Xen how to be interrupted. */
+static bool reads_store(const XenGuest *x) {
+        uint64_t interrupt = 0;
+
+        if (x->type != MACHINE_HVM)
+                return true;
+        return model_offers_pv(&x->guest.domain->spec) &&
+               xc_hvm_param_get(xen_link_xen()->xc, x->id, HVM_PARAM_CALLBACK_IRQ, &interrupt) == 0 && interrupt != 0;
+}
+
+/* Else it has a power button. */
 int xen_guest_shutdown(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
         XenGuest *x = xen_guest(g);
         char path[XEN_PATH_MAX];
         int r = check_up(x, e);
 
-        if (r >= 0)
+        if (r < 0)
+                return r;
+        if (reads_store(x))
                 r = xenstore_change(xen_link_store(), fill_shutdown, entries_path(x->id, path), e);
+        else if (xc_domain_send_trigger(xen_link_xen()->xc, x->id, XEN_DOMCTL_SENDTRIGGER_POWER, 0) != 0)
+                r = xen_fail(xen_link_xen(), e, "Failed to press the guest's power button");
         return r < 0 ? r : add_answer(x, answer, userdata, -1, e);
 }
 

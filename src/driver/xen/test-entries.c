@@ -63,6 +63,26 @@ static void test_what_a_guest_and_the_tools_need(void **state) {
         assert_string_equal(value("/local/domain/7/store/port"), "1");
 }
 
+static void test_what_firmware_and_model_need(void **state) {
+        Fixture *f = *state;
+        char path[XEN_PATH_MAX];
+        char password[] = "secret";
+
+        f->who.type = MACHINE_HVM;
+        f->domain.spec.vnc_password = password;
+        assert_int_equal(entries_add(f->store, &f->who, NULL), 0);
+        assert_string_equal(value("/local/domain/7/hvmloader/bios"), "seabios");
+        assert_string_equal(value("/local/domain/7/memory/static-max"), "131072");
+        assert_string_equal(value("/local/domain/7/memory/target"), "122880"); /* without the screen's */
+        assert_int_equal(fake_store_find("/local/domain/0/device-model/7")->reader, UINT32_MAX);
+        snprintf(path, sizeof path, "/vm/%s/vncpasswd", f->who.uuid);
+        assert_string_equal(value(path), "secret");
+        assert_int_equal(fake_store_find(path)->owner, 0);
+        assert_int_equal(fake_store_find(path)->reader, UINT32_MAX);
+        assert_int_equal(entries_remove(f->store, 7, f->who.uuid, XEN_REMAINS_DOMAIN, NULL), 0);
+        assert_int_equal(fake_store_count(), 0);
+}
+
 /* What is not in the list of what the guest answers by, it may read, and no more. */
 static void test_guest_owns_only_its_answers(void **state) {
         Fixture *f = *state;
@@ -177,6 +197,7 @@ static void test_wait_has_an_end(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_what_a_guest_and_the_tools_need),
+                TEST(test_what_firmware_and_model_need),
                 TEST(test_guest_owns_only_its_answers),
                 TEST(test_conflicts_are_tried_again),
                 TEST(test_but_not_for_ever),

@@ -27,6 +27,7 @@ static void begin(Fixture *f) {
         guest_files_init(&f->files);
         f->spec.disks = f->disks;
         f->args = (ModelArgs){
+                .type = MACHINE_HVM,
                 .program = "/usr/libexec/qemu",
                 .name = "debmarshal-7",
                 .id = 12,
@@ -100,6 +101,8 @@ static void test_boots_a_kernel(void **state) {
         f.spec.kernel = strdup("/boot/vmlinuz,if=evil");
         f.spec.initrd = strdup("/boot/initrd");
         f.spec.cmdline = strdup("console=hvc0 a=b,readonly=on -drive \"%s\"");
+        f.files.kernel_fd = 50;
+        f.files.initrd_fd = 51;
         f.spec.vcpus = 3;
         f.spec.vnc_password = strdup("secret");
         check(&f, "kernel");
@@ -128,6 +131,30 @@ static void test_in_a_stub_domain(void **state) {
         end(&f);
 }
 
+static void test_serves_others(void **state) {
+        Fixture f;
+
+        (void)state;
+        begin(&f);
+        f.args.type = MACHINE_PVH;
+        f.args.memory = 128ULL << 20;
+        assert_false(model_wanted(MACHINE_PVH, &f.spec));
+        add_disk(&f, 40, DISK_RAW, false);
+        assert_false(model_wanted(MACHINE_PV, &f.spec));
+        assert_true(model_wanted(MACHINE_HVM, &f.spec));
+        add_disk(&f, 41, DISK_QCOW2, false);
+        assert_true(model_wanted(MACHINE_PV, &f.spec));
+        assert_false(model_has_screen(MACHINE_PV, &f.spec));
+        check(&f, "qdisk");
+        assert_int_equal(f.fds.count, 2);
+
+        string_list_free(&f.argv);
+        f.spec.vnc_password = strdup("secret");
+        assert_true(model_has_screen(MACHINE_PV, &f.spec));
+        check(&f, "qdisk-vfb");
+        end(&f);
+}
+
 #define STATUS(uid, caps, privs, seccomp)                                                                              \
         "Name:\tqemu\nUmask:\t0077\nUid:\t" uid "\nGid:\t7\t7\t7\t7\nGroups:\t7 \nCapInh:\t0000000000000000\n"         \
         "CapPrm:\t" caps "\nCapEff:\t0000000000000000\nCapBnd:\t00000000000000c0\nCapAmb:\t0000000000000000\n"         \
@@ -153,6 +180,7 @@ int main(void) {
                 cmocka_unit_test(test_shows_no_xen_with_a_disk_that_it_alone_can_read),
                 cmocka_unit_test(test_boots_a_kernel),
                 cmocka_unit_test(test_in_a_stub_domain),
+                cmocka_unit_test(test_serves_others),
                 cmocka_unit_test(test_harmless),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);

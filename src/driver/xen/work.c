@@ -47,6 +47,10 @@ static int add_disks(Tools *t, const XenIdentity *who, const GuestFiles *files, 
                 const DiskLayer *disk = &files->disks[i].layers[0];
                 int block = disk->fd;
 
+                if (who->domain->spec.disks[i].format != DISK_RAW) {
+                        r = device_add_served_disk(t->store, who, i, e);
+                        continue;
+                }
                 if (!disk->block_device) {
                         r = device_loop(disk->fd, &block, e);
                         if (r >= 0 && (r = fd_set_add(loops, block)) < 0)

@@ -54,7 +54,7 @@ typedef struct XenGuest {
         int loops[DISKS_PER_DOMAIN_MAX]; /* until the backend has surely opened them: for good */
         size_t n_loops;
         Mirror *mirror;
-        Model model; /* of a guest of type hvm, unless: */
+        Model model; /* where there is one: model_wanted(), unless: */
         Stub stub;
         int stub_kernel, stub_initrd; /* while it is being made */
         sd_event_source *linger;

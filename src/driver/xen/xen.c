@@ -49,6 +49,8 @@ static int check_hvm(const DriverHost *host, const DomainSpec *spec, Error *e) {
 }
 
 static int xen_check(const DriverHost *host, const DomainSpec *spec, Error *e) {
+        AUTO(string_drop) char *program = NULL;
+
         if (!string_equal(spec->arch, "x86_64"))
                 return error_set(e, ERROR_NOT_SUPPORTED, "Xen runs guests of architecture x86_64 only");
         if (spec->vcpus > ACPI_VCPUS_MAX)
@@ -60,12 +62,8 @@ static int xen_check(const DriverHost *host, const DomainSpec *spec, Error *e) {
                                  "Xen guests of type pv and pvh boot from a kernel: none is given");
         if (spec->firmware != FIRMWARE_DEFAULT)
                 return error_set(e, ERROR_NOT_SUPPORTED, "Xen guests of type pv and pvh have no firmware");
-        if (spec->vnc_password)
-                return error_set(e, ERROR_NOT_SUPPORTED, "Xen guests of type pv and pvh have no screen yet");
-        for (size_t i = 0; i < spec->n_disks; i++)
-                if (spec->disks[i].format != DISK_RAW)
-                        return error_set(e, ERROR_NOT_SUPPORTED, "Xen guests have raw disks only, not yet %s",
-                                         disk_format_name(spec->disks[i].format));
+        if (model_wanted(spec->type, spec))
+                return model_find_program(host, &program, e);
         return 0;
 }
 

@@ -13,14 +13,14 @@
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "guest/log-copy.h"
+#include "guest/bounded-log.h"
 
 #define SIZE (512 * 1024)
 
 typedef struct Rig {
         sd_event *event;
         BoundedLog log;
-        LogCopy *copy;
+        FileCopy *copy;
         int fd; /* the reader's */
         unsigned n_ended;
 } Rig;
@@ -45,15 +45,15 @@ static void fill(Rig *rig, unsigned first, unsigned count) {
 }
 
 static void begin(Rig *rig) {
-        assert_int_equal(log_copy_new(rig->event, rig->log.file, &rig->copy, &rig->fd, NULL), 0);
-        log_copy_on_end(rig->copy, count_ended, rig);
+        assert_int_equal(file_copy_new(rig->event, rig->log.file, &rig->copy, &rig->fd, NULL), 0);
+        file_copy_on_end(rig->copy, count_ended, rig);
         assert_int_equal(fcntl(rig->fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
         assert_int_equal(fcntl(rig->fd, F_GETFL) & O_NONBLOCK, 0);
 }
 
 static int setup(void **state) {
         static Rig rig;
-        char path[] = "/tmp/test-log-copy-XXXXXX";
+        char path[] = "/tmp/test-file-copy-XXXXXX";
 
         int fd = mkostemp(path, O_CLOEXEC);
         assert_true(fd >= 0);
@@ -68,7 +68,7 @@ static int setup(void **state) {
 static int teardown(void **state) {
         Rig *rig = *state;
 
-        log_copy_free(rig->copy);
+        file_copy_free(rig->copy);
         bounded_log_done(&rig->log);
         fd_drop(&rig->fd);
         sd_event_unref(rig->event);
@@ -191,7 +191,7 @@ static void test_reader_that_goes(void **state) {
 
 static void test_file_that_shrinks_or_is_none(void **state) {
         Rig *rig = *state;
-        LogFile *file;
+        SharedFile *file;
 
         fill(rig, 0, 40000);
         begin(rig);
@@ -201,11 +201,11 @@ static void test_file_that_shrinks_or_is_none(void **state) {
         assert_true(strlen(text) < 8 * 40000);
         free(text);
 
-        LogCopy *none = NULL;
-        assert_int_equal(log_file_new(open("/dev/null", O_RDONLY | O_CLOEXEC), &file), 0);
-        assert_true(log_copy_new(rig->event, file, &none, &rig->fd, NULL) < 0);
+        FileCopy *none = NULL;
+        assert_int_equal(shared_file_new(open("/dev/null", O_RDONLY | O_CLOEXEC), &file), 0);
+        assert_true(file_copy_new(rig->event, file, &none, &rig->fd, NULL) < 0);
         assert_null(none);
-        log_file_unref(file);
+        shared_file_unref(file);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

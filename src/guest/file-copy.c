@@ -1,4 +1,4 @@
-#include "guest/log-copy.h"
+#include "guest/file-copy.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -14,28 +14,50 @@
 #define TURN_PIECES   8           /* in one turn of the loop */
 #define SOCKET_BUFFER (32 * 1024) /* what a reader that does not read costs; the kernel doubles it */
 
-struct LogCopy {
-        LogFile *file;
-        uint64_t position, end; /* of all that was ever logged, what has been cut off included */
+struct FileCopy {
+        SharedFile *file;
+        uint64_t position, end; /* of all that was ever in the file, what has been cut off included */
         int fd;
         sd_event_source *io;
         void (*ended)(void *userdata);
         void *userdata;
 };
 
-LogCopy *log_copy_free(LogCopy *c) {
+int shared_file_new(int fd, SharedFile **ret) {
+        AUTO(fd_drop) int owned = fd;
+        SharedFile *f = malloc(sizeof *f);
+        if (!f)
+                return -ENOMEM;
+        *f = (SharedFile){ .n_refs = 1, .fd = fd_take(&owned) };
+        *ret = f;
+        return 0;
+}
+
+SharedFile *shared_file_ref(SharedFile *f) {
+        f->n_refs++;
+        return f;
+}
+
+void shared_file_unref(SharedFile *f) {
+        if (!f || --f->n_refs > 0)
+                return;
+        fd_drop(&f->fd);
+        free(f);
+}
+
+FileCopy *file_copy_free(FileCopy *c) {
         if (!c)
                 return NULL;
 
         sd_event_source_disable_unref(c->io);
         fd_drop(&c->fd);
-        log_file_unref(c->file);
+        shared_file_unref(c->file);
         free(c);
         return NULL;
 }
 
 /* Bytes taken, or negative errno. */
-static ssize_t give(const LogCopy *c, const char *data, size_t length) {
+static ssize_t give(const FileCopy *c, const char *data, size_t length) {
         ssize_t n;
 
         do
@@ -45,7 +67,7 @@ static ssize_t give(const LogCopy *c, const char *data, size_t length) {
 }
 
 /* What has been cut off is lost. A text so short is taken whole, or not at all. */
-static int tell_cut(LogCopy *c) {
+static int tell_cut(FileCopy *c) {
         uint64_t next = c->file->cut_off < c->end ? c->file->cut_off : c->end;
         char text[64];
 
@@ -58,7 +80,7 @@ static int tell_cut(LogCopy *c) {
         return 0;
 }
 
-static int give_piece(LogCopy *c) {
+static int give_piece(FileCopy *c) {
         uint64_t left = c->end - c->position;
         char piece[PIECE_SIZE];
 
@@ -78,7 +100,7 @@ static int give_piece(LogCopy *c) {
 }
 
 /* 0: all of it is given, or its reader has gone; 1: there is more. */
-static int give_some(LogCopy *c) {
+static int give_some(FileCopy *c) {
         int r = 0;
 
         for (unsigned i = 0; i < TURN_PIECES && r >= 0 && c->position < c->end; i++)
@@ -87,7 +109,7 @@ static int give_some(LogCopy *c) {
 }
 
 static int on_io(UNUSED sd_event_source *s, UNUSED int fd, uint32_t revents, void *userdata) {
-        LogCopy *c = userdata;
+        FileCopy *c = userdata;
 
         if (revents & (EPOLLHUP | EPOLLERR)) {
                 c->io = sd_event_source_disable_unref(c->io);
@@ -101,7 +123,7 @@ static int on_io(UNUSED sd_event_source *s, UNUSED int fd, uint32_t revents, voi
         return sd_event_source_set_io_events(c->io, 0);
 }
 
-static int copy_begin(LogCopy *c, sd_event *event, int *ret_fd) {
+static int copy_begin(FileCopy *c, sd_event *event, int *ret_fd) {
         struct stat st;
         int pair[2];
 
@@ -124,23 +146,23 @@ static int copy_begin(LogCopy *c, sd_event *event, int *ret_fd) {
         return 0;
 }
 
-int log_copy_new(sd_event *event, LogFile *file, LogCopy **ret, int *ret_fd, Error *e) {
-        LogCopy *c = calloc(1, sizeof *c);
+int file_copy_new(sd_event *event, SharedFile *file, FileCopy **ret, int *ret_fd, Error *e) {
+        FileCopy *c = calloc(1, sizeof *c);
         if (!c)
-                return error_set_errno(e, ENOMEM, "Failed to give the console log");
+                return error_set_errno(e, ENOMEM, "Failed to give out a file");
 
         c->fd = -1;
-        c->file = log_file_ref(file);
+        c->file = shared_file_ref(file);
         int r = copy_begin(c, event, ret_fd);
         if (r < 0) {
-                log_copy_free(c);
-                return error_set_errno(e, r, "Failed to give the console log");
+                file_copy_free(c);
+                return error_set_errno(e, r, "Failed to give out a file");
         }
         *ret = c;
         return 0;
 }
 
-void log_copy_on_end(LogCopy *c, void (*ended)(void *userdata), void *userdata) {
+void file_copy_on_end(FileCopy *c, void (*ended)(void *userdata), void *userdata) {
         c->ended = ended;
         c->userdata = userdata;
 }
