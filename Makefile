@@ -4,6 +4,8 @@ BUILD ?= build
 GUESTS ?= .cache/guests
 # What a Xen machine boots from.
 DOM0 ?= .cache/xen
+# Which tests run there: arguments of pytest's.
+XEN_TESTS ?=
 PREFIX ?= /usr/local
 MESON_FLAGS ?=
 # As root already there is nothing to ask sudo for.
@@ -98,7 +100,7 @@ xen-machine:
 
 run-xen:
 	@mkdir -p $(BUILD)/results; rm -f $(BUILD)/results/xen*; \
-	if tests/xen/check.sh $(DOM0) $(GUESTS) $(BUILD) $(BUILD)/xen; then result=passed; else result=failed; fi; \
+	if tests/xen/check.sh $(DOM0) $(GUESTS) $(BUILD) $(BUILD)/xen $(XEN_TESTS); then result=passed; else result=failed; fi; \
 	echo "$$result xen" >>$(BUILD)/results/steps; \
 	[ $$result = passed ]
 

@@ -114,6 +114,7 @@ def killed_at(it, operation, mode, numbers):
     kinds = set()
     for number in numbers:
         point = Point(it, operation, mode, number)
+        print(f"{operation.title}: {point.hit}", flush=True)
         if point.hit:
             kinds.add(kind(point.hit))
             it.restart()
