@@ -7,7 +7,7 @@
 set -euo pipefail
 
 packages=(
-	linux-image-amd64 xen-hypervisor-4.17-amd64 xen-utils-4.17 xenstore-utils qemu-system-xen seabios
+	linux-image-amd64 xen-hypervisor-4.17-amd64 xen-utils-4.17 xenstore-utils qemu-system-xen qemu-system-x86 qemu-system-common seabios
 	busybox-static bash openssl iproute2 kmod mount util-linux procps strace linux-libc-dev dbus-daemon
 	dnsmasq-base libsystemd0 libsqlite3-0 libmnl0 libjansson4 libcap-ng0 libasan8 libubsan1
 	python3 python3-dbus python3-gi python3-pytest
@@ -21,7 +21,8 @@ programs=(
 	"$xen_bin"/{xenstored,xenconsoled,xenconsole,xl,xen-init-dom0,lsevtchn}
 	/usr/bin/{xenstore-read,xenstore-write,xenstore-ls,xenstore-list,xenstore-rm,xenstore-exists}
 	/bin/{bash,ip,mount,umount} /usr/bin/{dbus-daemon,nsenter,setpriv,strace} /sbin/losetup /usr/sbin/dnsmasq
-	/usr/libexec/xen-qemu-system-i386 /usr/bin/python3.11 /usr/bin/openssl
+	/usr/libexec/xen-qemu-system-i386 /usr/bin/qemu-system-x86_64 /usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so
+	/usr/bin/python3.11 /usr/bin/openssl
 )
 libraries=(libxenguest libxenctrl libxenstore libxenvchan libxenforeignmemory libsystemd libsqlite3 libmnl libjansson libcap-ng libasan libubsan libnss_files)
 
@@ -72,7 +73,7 @@ for library in "${libraries[@]}"; do
 	done < <(find "$root"/{,usr/}lib/x86_64-linux-gnu -maxdepth 1 -name "$library.so.*")
 done
 packages_put "$tree" /usr/lib/xen-4.17/boot/hvmloader /usr/share/seabios/{bios-256k,vgabios-cirrus,vgabios-stdvga}.bin
-packages_put "$tree" /usr/share/qemu/{linuxboot.bin,linuxboot_dma.bin,keymaps/en-us}
+packages_put "$tree" /usr/share/qemu/{linuxboot.bin,linuxboot_dma.bin,kvmvapic.bin,keymaps/en-us} /usr/lib/ipxe/qemu/efi-virtio.rom
 packages_put "$tree" /usr/include/x86_64-linux-gnu/asm/unistd_64.h # by which tests/system/sweep.py names calls
 put_python
 packages_modules "$tree" "${modules[@]}"
