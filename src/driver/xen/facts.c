@@ -22,6 +22,7 @@
 #include "driver/xen/hypervisor.h"
 #include "driver/xen/model.h"
 #include "driver/xen/store.h"
+#include "driver/xen/stub.h"
 
 #define DEADLINE_USEC   (8 * USEC_PER_SEC)
 #define CAPABILITIES    "/sys/hypervisor/properties/capabilities"
@@ -42,7 +43,7 @@ static void add_text(WorkerReply *reply, const char *text) {
 
 __attribute__((format(printf, 4, 5))) static void add_fact(WorkerReply *reply, const char *name, const char *cure,
                                                            const char *format, ...) {
-        char text[256];
+        char text[512];
         va_list arguments;
 
         va_start(arguments, format);
@@ -149,6 +150,17 @@ static void add_model(Xen *x, const DriverHost *host, WorkerReply *reply) {
                          path);
 }
 
+/* Optional: guests that do not ask for one need none. */
+static void add_stub_image(const DriverHost *host, WorkerReply *reply) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+        AUTO(fd_drop) int kernel = -1, initrd = -1;
+
+        if (stub_open_image(host, &kernel, &initrd, &e) >= 0)
+                add_fact(reply, "stub-domain", "", "its image is there");
+        else
+                add_fact(reply, "stub-domain", "", "not to be had: %s", error_text(&e));
+}
+
 /* A hypercall whose interface is versioned: another release of Xen refuses it. */
 static int look(void *host, WorkerReply *reply, Error *e) {
         AUTO(xen_close) Xen xen = { .xc = NULL };
@@ -171,6 +183,7 @@ static int look(void *host, WorkerReply *reply, Error *e) {
         add_domains(&xen, reply);
         add_daemons(reply);
         add_model(&xen, host, reply);
+        add_stub_image(host, reply);
         return 0;
 }
 
