@@ -20,6 +20,7 @@ typedef struct ScreenRequest {
         void *userdata;
         int fd;       /* what the caller will get, or the memory where it is made */
         unsigned set; /* descriptor set that the emulator has for it */
+        bool png;
 } ScreenRequest;
 
 static ScreenRequest *request_new(Qmp *qmp, GuestAnswer answer, void *userdata) {
@@ -72,7 +73,7 @@ static void dumped(void *userdata, UNUSED json_t *result, const Error *failure) 
         if (qmp_is_open(request->qmp))
                 (void)qmp_send(request->qmp, "remove-fd", json_pack("{s:i}", "fdset-id", (int)request->set), -1, NULL,
                                NULL, NULL);
-        if (!failure && check_picture(request->fd, &e) < 0)
+        if (!failure && request->png && check_picture(request->fd, &e) < 0)
                 failure = &e;
         request_finish(request, failure);
 }
@@ -93,22 +94,32 @@ static int add_file(ScreenRequest *request, Error *e) {
                         e);
 }
 
-int screen_shoot(Qmp *qmp, unsigned number, GuestAnswer answer, void *userdata, Error *e) {
+static int shoot(Qmp *qmp, unsigned number, bool png, GuestAnswer answer, void *userdata, Error *e) {
         ScreenRequest *request = request_new(qmp, answer, userdata);
         char path[32];
 
         if (!request)
                 return error_set_errno(e, ENOMEM, "Failed to ask for a screenshot");
+        request->png = png;
         request->set = SCREEN_SETS + number % 1000000;
         int r = add_file(request, e);
         if (r >= 0) {
                 snprintf(path, sizeof path, "/dev/fdset/%u", request->set);
-                r = qmp_send(qmp, "screendump", json_pack("{s:s, s:s}", "filename", path, "format", "png"), -1, dumped,
+                r = qmp_send(qmp, "screendump",
+                             json_pack("{s:s, s:s}", "filename", path, "format", png ? "png" : "ppm"), -1, dumped,
                              request, e);
         }
         if (r < 0)
                 request_free(request);
         return r;
+}
+
+int screen_shoot(Qmp *qmp, unsigned number, GuestAnswer answer, void *userdata, Error *e) {
+        return shoot(qmp, number, true, answer, userdata, e);
+}
+
+int screen_shoot_ppm(Qmp *qmp, unsigned number, GuestAnswer answer, void *userdata, Error *e) {
+        return shoot(qmp, number, false, answer, userdata, e);
 }
 
 /* ---- viewers ---- */

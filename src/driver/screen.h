@@ -12,6 +12,8 @@
 
 /* A file that is a PNG. */
 int screen_shoot(Qmp *qmp, unsigned number, GuestAnswer answer, void *userdata, Error *e);
+/* The same as PPM, which an emulator without libpng can make, too. Not looked into. */
+int screen_shoot_ppm(Qmp *qmp, unsigned number, GuestAnswer answer, void *userdata, Error *e);
 /* A stream socket that speaks RFB. */
 int screen_open_vnc(Qmp *qmp, unsigned number, GuestAnswer answer, void *userdata, Error *e);
 /* Before any viewer: the password that each is asked for. reply as qmp_send()'s. */

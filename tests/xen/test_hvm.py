@@ -80,7 +80,7 @@ def test_boots_from_its_disk(alice, pc, boot_disk):
         assert output("xenstore-read", f"{uuid}/vncpasswd").strip() == "secret"
         assert "vncpasswd = \"secret\"   (n0)" in output("xenstore-ls", "-p", uuid)
 
-        guest.console.expect("BOOT-OK <firstime>", 90)
+        guest.console.expect("BOOT-OK <firstime>", 300)
         print(f"booted hvm: {time.monotonic() - begun:.1f} s")
         with os.fdopen(alice.domain(name, "Screenshot"), "rb") as f:
             assert min(rfb.png_size(f.read())) >= 200
@@ -91,7 +91,7 @@ def test_boots_from_its_disk(alice, pc, boot_disk):
             assert f.read(8) == b"PERSISTS"
         guest.console.text = ""
         guest.console.send("r")
-        guest.console.expect("BOOT-OK <PERSISTS>", 90)
+        guest.console.expect("BOOT-OK <PERSISTS>", 300)
         guest.console.send("p")
     gone(alice, name)
     assert how_it_ended(alice, name)[0] == "poweroff"
@@ -102,7 +102,7 @@ def test_qcow2_and_a_daemon_that_is_killed(alice, pc, people, daemon):
     disk = people["alice"].file("boot.qcow2", content("boot.qcow2"))
     name = pc([disk], disk_formats=["qcow2"])
     with Guest(alice, name) as guest:
-        guest.console.expect("BOOT-OK <firstime>", 90)
+        guest.console.expect("BOOT-OK <firstime>", 300)
         guest.console.send("w")
         guest.console.expect("WRITTEN", 30)
     model = model_of(name)
@@ -116,7 +116,7 @@ def test_qcow2_and_a_daemon_that_is_killed(alice, pc, people, daemon):
         guest.console.send("x")
         guest.console.expect("x", 20)
         guest.console.send("r")
-        guest.console.expect("BOOT-OK <PERSISTS>", 90)
+        guest.console.expect("BOOT-OK <PERSISTS>", 300)
         assert model_of(name) != model
     alice.destroy_domain(name)
     assert name not in xl_list()

@@ -57,7 +57,7 @@ static void stub_made(Worker *w, WorkerReply *reply, const Error *failure) {
                 r = error_set(&e, ERROR_INTERNAL, "Garbled answer about a stub domain");
         else {
                 memcpy(&answer, reply->data, sizeof answer);
-                r = stub_connect(&x->stub, answer.id, fd_take(&reply->fds.fds[0]), true, &e);
+                r = stub_connect(&x->stub, answer.id, fd_take(&reply->fds.fds[0]), &e);
         }
         if (r < 0) {
                 xen_guest_fail(x, &e);

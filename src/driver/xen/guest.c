@@ -114,6 +114,7 @@ static void release(XenGuest *x) {
         stop_work(x);
         fd_drop(&x->before);
         x->mirror = mirror_free(x->mirror);
+        gates_close(&x->viewers);
         model_clear(&x->model);
         drop_stub(x);
         drop_loops(x);
@@ -267,6 +268,7 @@ static int begin_clear(XenGuest *x, Error *e) {
         size_t n = 0;
 
         stop_work(x);
+        gates_close(&x->viewers);
         model_end(&x->model);
         drop_stub(x); /* its domain does not go while we share its memory */
         x->mirror = mirror_free(x->mirror);
@@ -581,7 +583,7 @@ static int find_stub(XenGuest *x, Error *e) {
         if (r < 0)
                 return error_set_errno(e, r, "The device model's domain has no console");
         r = xen_console_open(terminal, &fd, e);
-        return r < 0 ? r : stub_connect(&x->stub, id, fd, false, e);
+        return r < 0 ? r : stub_connect(&x->stub, id, fd, e);
 }
 
 static int find_domain(XenGuest *x, Error *e) {

@@ -65,9 +65,10 @@ static void add_monitor(const ModelArgs *m, Argv *a, EmulatorFds *fds) {
         argv_add_pair(a, "-mon", "chardev=qmp,mode=control");
 }
 
-static void add_vnc(const ModelArgs *m, Argv *a) {
+/* No display listens anywhere. The password is asked for by a gate (gate.h). */
+static void add_vnc(Argv *a) {
         argv_add_pair(a, "-display", "none");
-        argv_add_pair(a, "-vnc", m->spec->vnc_password ? "none,password=on" : "none");
+        argv_add_pair(a, "-vnc", "none");
 }
 
 static void add_serial(Argv *a) {
@@ -75,14 +76,13 @@ static void add_serial(Argv *a) {
         argv_add_pair(a, "-serial", "chardev:console");
 }
 
-static void add_stub_lines(const ModelArgs *m, Argv *a) {
+static void add_stub_lines(Argv *a) {
         argv_add_pair(a, "-chardev", "socket,id=qmp,path=" MODEL_STUB_QMP_PATH ",server=on,wait=off");
         argv_add_pair(a, "-mon", "chardev=qmp,mode=control");
         argv_add_pair(a, "-chardev", "pipe,id=console,path=" MODEL_STUB_SERIAL_PATH);
         argv_add_pair(a, "-serial", "chardev:console");
         argv_add_pair(a, "-display", "none");
-        argv_add_pair(a, "-vnc",
-                      m->spec->vnc_password ? "unix:" MODEL_STUB_VNC_PATH ",password=on" : "unix:" MODEL_STUB_VNC_PATH);
+        argv_add_pair(a, "-vnc", "unix:" MODEL_STUB_VNC_PATH);
 }
 
 /* What the model has not yet written is not to be lost with it: the domain's page cache is left out. */
@@ -143,11 +143,11 @@ static void add_boot(const ModelArgs *m, Argv *a) {
 
 static void add_pc(const ModelArgs *m, Argv *a, EmulatorFds *fds) {
         if (m->stub)
-                add_stub_lines(m, a);
+                add_stub_lines(a);
         else {
                 add_monitor(m, a, fds);
                 add_serial(a);
-                add_vnc(m, a);
+                add_vnc(a);
         }
         argv_add_pairf(a, "-device", "VGA,vgamem_mb=%" PRIu64, (uint64_t)MODEL_VIDEO_MEMORY >> 20);
         for (size_t i = 0; i < m->files->n_disks && i < MODEL_DISKS_MAX; i++)
@@ -166,7 +166,7 @@ int model_args(const ModelArgs *m, char ***ret_argv, EmulatorFds *fds) {
         add_machine(m, &a);
         if (m->type != MACHINE_HVM) {
                 add_monitor(m, &a, fds);
-                add_vnc(m, &a);
+                add_vnc(&a);
                 argv_add_pair(&a, "-vga", model_has_screen(m->type, m->spec) ? "xenfb" : "none");
                 add_xen_disks(m, &a, fds);
         } else

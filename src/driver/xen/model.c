@@ -31,7 +31,6 @@
 #include "base/time-util.h"
 #include "driver/abandon.h"
 #include "driver/fifo.h"
-#include "driver/screen.h"
 #include "driver/xen/model-args.h"
 
 #define GRACE_USEC   (2 * USEC_PER_SEC)
@@ -139,7 +138,7 @@ void model_clear(Model *m) {
                 process_drop(&m->process, m->guest->host->event);
         m->qmp = qmp_free(m->qmp);
         drop_files(m);
-        m->adopting = m->killed = false;
+        m->killed = false;
         set_state(m, MODEL_NONE);
 }
 
@@ -239,7 +238,6 @@ static int check_harmless(Model *m, Error *e) {
         return 0;
 }
 
-/* The answer to the last command of the set-up. */
 static void set_up(void *userdata, UNUSED json_t *result, const Error *failure) {
         Model *m = userdata;
         AUTO(error_clear) Error e = ERROR_INIT;
@@ -259,27 +257,15 @@ static void set_up(void *userdata, UNUSED json_t *result, const Error *failure) 
         m->confirmed(m, NULL);
 }
 
-static void on_setting_failed(void *userdata, UNUSED json_t *result, const Error *failure) {
-        if (failure)
-                set_up(userdata, NULL, failure);
-}
-
-/* Commands are answered in order, so all are sent at once and the last answer confirms. Nothing runs before the domain
- * does. */
+/* Its answer confirms. Nothing runs before the domain does. */
 static void monitor_ready(void *userdata) {
         Model *m = userdata;
         AUTO(error_clear) Error e = ERROR_INIT;
-        const char *password = m->guest->domain->spec.vnc_password;
-        int r = 0;
 
         if (m->state != MODEL_GREETING)
                 return;
         set_state(m, MODEL_SETTING);
-        if (password && !m->adopting)
-                r = screen_set_password(m->qmp, password, on_setting_failed, m, &e);
-        if (r >= 0)
-                r = qmp_send(m->qmp, "cont", NULL, -1, set_up, m, &e);
-        if (r < 0)
+        if (qmp_send(m->qmp, "cont", NULL, -1, set_up, m, &e) < 0)
                 fail(m, &e);
 }
 
@@ -548,7 +534,6 @@ int model_adopt(Model *m, Error *e) {
         r = process_watch(&m->process, m->guest->host->event, id, pidfd, process_ended, m);
         if (r < 0)
                 return error_set_errno(e, r, "Failed to watch the device model of domain %s", m->guest->domain->name);
-        m->adopting = true;
         set_state(m, MODEL_GREETING);
         r = set_deadline(m, e);
         if (r >= 0 && (r = open_fifos(m, fifo_open)) < 0)

@@ -46,7 +46,7 @@ struct Model {
 
         /* Private. */
         ModelState state;
-        bool adopting, killed;
+        bool killed;
         char *program, *console_in_path, *console_out_path;
         char **argv;
         EmulatorFds fds;

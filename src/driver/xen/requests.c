@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "driver/screen.h"
 #include "driver/xen/model-args.h"
+#include "driver/xen/picture.h"
 #include "driver/xen/xen-internal.h"
 
 struct XenAnswer {
@@ -49,9 +50,6 @@ static int add_answer(XenGuest *x, GuestAnswer answer, void *userdata, int fd, E
 }
 
 static int check_up(XenGuest *x, Error *e) {
-        if (x->state == XEN_ADOPTING)
-                return error_set(e, ERROR_INVALID_STATE, "Domain %s is not taken over yet: does xenstored answer?",
-                                 x->guest.domain->name);
         if (x->state != XEN_UP)
                 return error_set(e, ERROR_INVALID_STATE, "Domain %s is not running", x->guest.domain->name);
         if (x->ended)
@@ -106,23 +104,78 @@ static int ask_screen(Guest *g, int (*what)(Qmp *qmp, unsigned number, GuestAnsw
         return what(model_qmp(&x->model), ++x->n_requests, answer, userdata, e);
 }
 
-int xen_guest_screenshot(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
-        return ask_screen(g, screen_shoot, answer, userdata, e);
+/* Takes model_fd, on which the screen is shown to whoever comes; gives the viewer's. */
+static int guard(XenGuest *x, int model_fd, int *ret_fd, Error *e) {
+        const char *password = x->guest.domain->spec.vnc_password;
+
+        if (password)
+                return gate_open(&x->viewers, x->guest.host->event, model_fd, password, ret_fd, e);
+        *ret_fd = model_fd;
+        return 0;
 }
 
 static int open_stub_vnc(XenGuest *x, GuestAnswer answer, void *userdata, Error *e) {
         AUTO(fd_drop) int fd = -1;
-        int r = check_up(x, e);
+        int r = check_up(x, e), model_fd;
 
         if (r >= 0)
-                r = stub_open_vnc(&x->stub, &fd, e);
+                r = stub_open_vnc(&x->stub, &model_fd, e);
+        if (r >= 0)
+                r = guard(x, model_fd, &fd, e);
         return r < 0 ? r : add_answer(x, answer, userdata, fd_take(&fd), e);
+}
+
+/* One who waits for something of the screen. */
+typedef struct Viewing {
+        XenGuest *guest;
+        GuestAnswer answer;
+        void *userdata;
+} Viewing;
+
+static void screen_opened(void *userdata, int fd, const Error *failure) {
+        Viewing v = *(Viewing *)userdata;
+        AUTO(error_clear) Error e = ERROR_INIT;
+        int viewer = -1;
+
+        free(userdata);
+        if (!failure && guard(v.guest, fd, &viewer, &e) < 0)
+                failure = &e;
+        v.answer(v.userdata, viewer, failure);
+}
+
+static void screen_shot(void *userdata, int fd, const Error *failure) {
+        Viewing v = *(Viewing *)userdata;
+        AUTO(fd_drop) int ppm = fd;
+        AUTO(error_clear) Error e = ERROR_INIT;
+        int png = -1;
+
+        free(userdata);
+        if (!failure && picture_convert(ppm, &png, &e) < 0)
+                failure = &e;
+        v.answer(v.userdata, png, failure);
+}
+
+static int view(Guest *g, int (*what)(Qmp *qmp, unsigned number, GuestAnswer answer, void *userdata, Error *e),
+                GuestAnswer then, GuestAnswer answer, void *userdata, Error *e) {
+        Viewing *v = malloc(sizeof *v);
+
+        if (!v)
+                return error_set_errno(e, ENOMEM, "Failed to ask for the screen");
+        *v = (Viewing){ xen_guest(g), answer, userdata };
+        int r = ask_screen(g, what, then, v, e);
+        if (r < 0)
+                free(v);
+        return r;
+}
+
+int xen_guest_screenshot(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
+        return view(g, screen_shoot_ppm, screen_shot, answer, userdata, e);
 }
 
 int xen_guest_open_vnc(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
         if (xen_guest_has_stub(xen_guest(g)))
                 return open_stub_vnc(xen_guest(g), answer, userdata, e);
-        return ask_screen(g, screen_open_vnc, answer, userdata, e);
+        return view(g, screen_open_vnc, screen_opened, answer, userdata, e);
 }
 
 /* ---- ends ---- */

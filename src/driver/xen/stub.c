@@ -90,51 +90,6 @@ static int open_stream(Stub *s, const char *name, VchanKind kind, void (*ended)(
         return r;
 }
 
-static void monitor_ended(void *userdata) {
-        Stub *s = userdata;
-
-        s->monitor = vchan_free(s->monitor);
-}
-
-static void password_set(void *userdata, UNUSED json_t *result, const Error *failure) {
-        Stub *s = userdata;
-
-        if (failure)
-                log_write(LOG_WARNING, LOG_FIELDS(.domain = s->guest->domain->name),
-                          "Failed to set the password of domain %s, which no viewer will see: %s",
-                          s->guest->domain->name, error_text(failure));
-        qmp_close(s->qmp);
-}
-
-static void monitor_ready(void *userdata) {
-        Stub *s = userdata;
-        AUTO(error_clear) Error e = ERROR_INIT;
-
-        if (screen_set_password(s->qmp, s->guest->domain->spec.vnc_password, password_set, s, &e) < 0)
-                password_set(s, NULL, &e);
-}
-
-static void monitor_event(UNUSED void *userdata, UNUSED const char *name, UNUSED json_t *data) {
-}
-
-static void monitor_closed(void *userdata, const Error *failure) {
-        password_set(userdata, NULL, failure);
-}
-
-static const QmpEvents monitor_events = {
-        .ready = monitor_ready,
-        .event = monitor_event,
-        .closed = monitor_closed,
-};
-
-/* Without a password that is set the model lets nobody in: so the guest need not wait for that. */
-static int send_password(Stub *s) {
-        int fd = -1;
-        int r = open_stream(s, "qmp", VCHAN_ONCE, monitor_ended, &s->monitor, &fd);
-
-        return r < 0 ? r : qmp_new(s->guest->host->event, fd, &monitor_events, s, &s->qmp);
-}
-
 static int connect_serial(Stub *s) {
         int fd = -1;
         int r = open_stream(s, "serial", VCHAN_FOREVER, NULL, &s->serial, &fd);
@@ -142,13 +97,11 @@ static int connect_serial(Stub *s) {
         return r < 0 ? r : console_set_second_source(s->guest->console, fd, fd);
 }
 
-int stub_connect(Stub *s, uint32_t id, int terminal, bool new, Error *e) {
+int stub_connect(Stub *s, uint32_t id, int terminal, Error *e) {
         s->id = id;
         int r = words_watch(&s->words, s->guest->host->event, terminal);
         if (r >= 0)
                 r = connect_serial(s);
-        if (r >= 0 && new && s->guest->domain->spec.vnc_password)
-                r = send_password(s);
         if (r < 0) {
                 stub_disconnect(s);
                 return error_set_errno(e, r, "Failed to connect to the stub domain of domain %s",
@@ -163,8 +116,6 @@ void stub_disconnect(Stub *s) {
         s->serial = vchan_free(s->serial); /* what is in it goes to the console, which reads it now: */
         if (s->guest->console)
                 console_set_second_source(s->guest->console, -1, -1);
-        s->qmp = qmp_free(s->qmp);
-        s->monitor = vchan_free(s->monitor);
         s->viewer = vchan_free(s->viewer);
         words_done(&s->words);
         s->id = 0;

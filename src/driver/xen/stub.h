@@ -7,7 +7,6 @@
 #pragma once
 
 #include "driver/driver.h"
-#include "driver/qmp.h"
 #include "driver/words.h"
 #include "driver/xen/vchan.h"
 
@@ -26,14 +25,12 @@ typedef struct Stub {
         /* Private. */
         uint32_t id; /* Xen's number of it; 0: none */
         Words words;
-        Vchan *serial, *monitor, *viewer;
-        Qmp *qmp; /* until the password is set */
+        Vchan *serial, *viewer;
 } Stub;
 
 void stub_init(Stub *s);
-/* It runs: read its log from its terminal, which is taken, and make the guest's serial port a line of its console. new:
- * it has just been made, and is to know the viewers' password. */
-int stub_connect(Stub *s, uint32_t id, int terminal, bool new, Error *e);
+/* It runs: read its log from its terminal, which is taken, and make the guest's serial port a line of its console. */
+int stub_connect(Stub *s, uint32_t id, int terminal, Error *e);
 /* Let go of it, of the memory that is shared with it too: it can be removed then. Any state. */
 void stub_disconnect(Stub *s);
 

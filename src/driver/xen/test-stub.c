@@ -51,7 +51,7 @@ static int set_up(void **state) {
         s->terminal = terminal[1];
         stub_init(&s->stub);
         s->stub.guest = &s->guest;
-        assert_int_equal(stub_connect(&s->stub, 7, terminal[0], true, NULL), 0);
+        assert_int_equal(stub_connect(&s->stub, 7, terminal[0], NULL), 0);
         *state = s;
         return 0;
 }

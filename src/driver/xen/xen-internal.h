@@ -4,6 +4,7 @@
 #include <sys/queue.h>
 
 #include "driver/driver.h"
+#include "driver/xen/gate.h"
 #include "driver/xen/hypervisor.h"
 #include "driver/xen/mirror.h"
 #include "driver/xen/model.h"
@@ -68,6 +69,7 @@ typedef struct XenGuest {
         EndReason end_reason;
         const char *end_text; /* static, or: */
         char *end_words;
+        GateList viewers; /* those who are asked for a password */
         XenAnswer *answers;
         unsigned n_requests; /* of the model, ever */
         GuestAnswer reset;   /* who asked for the boot anew; NULL: the guest itself */
