@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/string-util.h"
+#include "base/time-util.h"
 
 #define ERROR_PREFIX "com.googlecode.debmarshal.Error."
 
@@ -66,6 +67,51 @@ int call(Cli *cli, const char *path, const char *interface, const char *member, 
                 return error_set(e, ERROR_INVALID_INPUT, "an argument of %s is no UTF-8 text: %s", member,
                                  strerror(-r));
         return call_send(cli, m, CALL_USEC, ret_reply, e);
+}
+
+static int on_answer(sd_bus_message *m, void *userdata, UNUSED sd_bus_error *e) {
+        PendingCall *p = userdata;
+
+        p->reply = sd_bus_message_ref(m);
+        return 0;
+}
+
+int pending_begin(Cli *cli, sd_bus_message *m, uint64_t timeout_usec, PendingCall *p, Error *e) {
+        int r = sd_bus_call_async(cli->bus, &p->slot, m, on_answer, p, timeout_usec);
+
+        return r < 0 ? error_set_errno(e, r, "cannot call %s", sd_bus_message_get_member(m)) : 0;
+}
+
+int pending_wait(Cli *cli, PendingCall *p, uint64_t usec, Error *e) {
+        uint64_t end = now_monotonic_usec() + usec;
+
+        while (!p->reply) {
+                int r = sd_bus_process(cli->bus, NULL);
+                if (r > 0)
+                        continue;
+                uint64_t now = now_monotonic_usec();
+                if (r == 0 && now >= end)
+                        return 0;
+                if (r == 0)
+                        r = sd_bus_wait(cli->bus, end - now);
+                if (r < 0 && r != -EINTR)
+                        return error_set(e, ERROR_INTERNAL, "the daemon closed the connection");
+        }
+        return 1;
+}
+
+int pending_reply(const PendingCall *p, sd_bus_message **ret_reply, Error *e) {
+        const sd_bus_error *error = sd_bus_message_get_error(p->reply);
+
+        if (error)
+                return take_error(error, -sd_bus_error_get_errno(error), "the call", e);
+        *ret_reply = p->reply;
+        return 0;
+}
+
+void pending_drop(PendingCall *p) {
+        p->slot = sd_bus_slot_unref(p->slot);
+        p->reply = sd_bus_message_unref(p->reply);
 }
 
 int message_read_fd(sd_bus_message *m, int *ret_fd, Error *e) {

@@ -12,6 +12,7 @@
 
 #include "base/fd.h"
 #include "base/string-util.h"
+#include "base/time-util.h"
 #include "cli/call.h"
 #include "cli/connect.h"
 #include "cli/domain-streams.h"
@@ -20,6 +21,8 @@
 #include "cli/verbs.h"
 
 #define PASSWORD_FILE_MAX 4096
+#define APPEAR_USEC       (100 * USEC_PER_MSEC) /* between looks for a domain that is being created */
+#define END_USEC          (1 * USEC_PER_SEC)    /* what the answer may take behind the end of the console */
 
 /* What was asked for, as the options left it. */
 typedef struct Request {
@@ -282,9 +285,8 @@ static int append_extras(sd_bus_message *m, const Request *q, Error *e) {
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
-static int create(Cli *cli, const Request *q, char **ret_name, Error *e) {
-        AUTO(message_drop) sd_bus_message *m = NULL, *reply = NULL;
-        const char *name;
+static int prepare_call(Cli *cli, const Request *q, sd_bus_message **ret, Error *e) {
+        AUTO(message_drop) sd_bus_message *m = NULL;
 
         int r = call_new(cli, PRIVOPS_PATH, PRIVOPS_INTERFACE, "createDomain", &m, e);
         if (r < 0)
@@ -299,15 +301,88 @@ static int create(Cli *cli, const Request *q, char **ret_name, Error *e) {
                 r = append_extras(m, q, e);
         if (r < 0)
                 return error_is_set(e) ? r : error_set(e, ERROR_INVALID_INPUT, "paths and options must be UTF-8 text");
-        progress_begin("Starting the domain");
-        r = call_send(cli, m, q->bootloader ? CALL_MENU_USEC : CALL_LONG_USEC, &reply, e);
-        progress_end();
-        if (r < 0)
-                return r;
-        r = sd_bus_message_read(reply, "s", &name);
+        *ret = TAKE(m);
+        return 0;
+}
+
+static int read_name(sd_bus_message *reply, char **ret_name, Error *e) {
+        const char *name;
+
+        int r = sd_bus_message_read(reply, "s", &name);
         if (r < 0)
                 return call_misunderstood(r, e);
         return string_replace(ret_name, name) < 0 ? no_memory(e) : 0;
+}
+
+static int create(Cli *cli, const Request *q, char **ret_name, Error *e) {
+        AUTO(message_drop) sd_bus_message *m = NULL, *reply = NULL;
+
+        int r = prepare_call(cli, q, &m, e);
+        if (r < 0)
+                return r;
+        progress_begin("Starting the domain");
+        r = call_send(cli, m, q->bootloader ? CALL_MENU_USEC : CALL_LONG_USEC, &reply, e);
+        progress_end();
+        return r < 0 ? r : read_name(reply, ret_name, e);
+}
+
+static bool is_among(const json_t *domains, const char *name) {
+        for (size_t i = 0; i < json_array_size(domains); i++)
+                if (string_equal(value_text(json_array_get(domains, i), "name"), name))
+                        return true;
+        return false;
+}
+
+/* A domain of ours whose boot loader runs, and that was not there before. */
+static int find_creating(Cli *cli, const json_t *before, char **ret_name, Error *e) {
+        AUTO(json_drop) json_t *now = NULL;
+
+        int r = objects_load(cli, OBJECT_DOMAIN, false, &now, e);
+        for (size_t i = 0; r >= 0 && i < json_array_size(now) && !*ret_name; i++) {
+                const json_t *d = json_array_get(now, i);
+                const char *name = value_text(d, "name");
+
+                if (string_equal(value_text(d, "state"), "creating") && !is_among(before, name) &&
+                    string_replace(ret_name, name) < 0)
+                        return no_memory(e);
+        }
+        return r;
+}
+
+/* The daemon answers when the menu has been answered; so that somebody can, the console is attached to before that. */
+static int create_at_console(Cli *cli, const Request *q, char **ret_name, Error *e) {
+        AUTO(message_drop) sd_bus_message *m = NULL;
+        AUTO(pending_drop) PendingCall call_under_way = { 0 };
+        AUTO(json_drop) json_t *before = NULL;
+        sd_bus_message *reply;
+
+        int r = objects_load(cli, OBJECT_DOMAIN, false, &before, e);
+        if (r >= 0)
+                r = prepare_call(cli, q, &m, e);
+        if (r >= 0)
+                r = pending_begin(cli, m, CALL_MENU_USEC, &call_under_way, e);
+        if (r < 0)
+                return r;
+        while ((r = pending_wait(cli, &call_under_way, APPEAR_USEC, e)) == 0 && !*ret_name) {
+                r = find_creating(cli, before, ret_name, e);
+                if (r < 0)
+                        return r;
+        }
+        if (r == 0) {
+                say("%s is starting", *ret_name);
+                r = console_attach(cli, *ret_name, e);
+                if (r >= 0)
+                        r = pending_wait(cli, &call_under_way, END_USEC, e);
+                if (r == 0)
+                        return 1; /* detached from a menu that still waits */
+        }
+        if (r > 0)
+                r = pending_reply(&call_under_way, &reply, e);
+        if (r < 0)
+                return r;
+        bool attached = *ret_name;
+        r = read_name(reply, ret_name, e);
+        return r < 0 ? r : attached;
 }
 
 static int print_created(Cli *cli, const char *name, Error *e) {
@@ -365,9 +440,13 @@ int verb_domain_create(Cli *cli, int argc, char **argv) {
                 return verb_usage(cli, "--host and --mac exclude each other");
         if (json && console)
                 return verb_usage(cli, "--json and --console exclude each other");
-        if (request_prepare(&q, &e) < 0 || daemon_connect(cli, &e) < 0 || resolve_nics(cli, &q, &e) < 0 ||
-            create(cli, &q, &name, &e) < 0)
+        if (request_prepare(&q, &e) < 0 || daemon_connect(cli, &e) < 0 || resolve_nics(cli, &q, &e) < 0)
                 return verb_fail(&e);
+        int r = console && q.bootloader ? create_at_console(cli, &q, &name, &e) : create(cli, &q, &name, &e);
+        if (r < 0)
+                return verb_fail(&e);
+        if (r > 0) /* attached to already */
+                return STATUS_DONE;
         if (console) { /* standard output is the guest's now */
                 say("%s started", name);
                 return console_attach(cli, name, &e) < 0 ? verb_fail(&e) : STATUS_DONE;

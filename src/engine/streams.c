@@ -309,7 +309,7 @@ int engine_domain_log(Engine *e, const Caller *who, const char *domain, int *ret
 }
 
 int stream_old_log(Engine *e, const Caller *who, const char *name, int *ret_fd, Error *error) {
-        SharedFile *file;
+        SharedFile *file = NULL;
 
         int fd = openat(e->ended_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
         int r = fd < 0 ? -errno : shared_file_new(fd, &file);
@@ -330,7 +330,7 @@ typedef struct Act {
 } Act;
 
 static int give_answer(Stream *s, int fd, int *ret_fd, Error *error) {
-        SharedFile *file;
+        SharedFile *file = NULL;
 
         int r = shared_file_new(fd, &file);
         if (r < 0)

@@ -573,7 +573,9 @@ static void test_text_since(void **state) {
         for (int i = 0; i < 3; i++)
                 print(rig, large);
         AUTO(string_drop) char *all = console_text_since(rig->console, position, SIZE_MAX, &length);
+        assert_non_null(all);
         assert_int_equal(length, CONSOLE_RING_SIZE);
+        assert_int_equal(strspn(all, "x"), length);
         print(rig, "end");
         expect_since(rig, position, 5, "xxend");
 }

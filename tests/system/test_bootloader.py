@@ -4,7 +4,9 @@ Everything is tried in both scopes."""
 
 import base64
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import textwrap
@@ -16,7 +18,7 @@ import pytest
 import bootdisk
 import leaks
 from caller import DOMAIN, MANAGER, ROOT_PATH, CallError, domain_path
-from conftest import destroyed, refused
+from conftest import BUILD, destroyed, refused
 from guests import SERVE, Console, Guest
 
 DEADLINE = 20  # seconds
@@ -175,6 +177,50 @@ def test_menu_is_answered_through_the_console(start, alice, broker, image, entri
     with Guest(alice, name) as guest:
         assert "dm.entry=another" in guest.run("cat /proc/cmdline")
     os.unlink(path)
+
+
+def test_menu_at_the_command_line(start, alice, scope, broker, bootable, network):
+    """--console shows the menu, and then the guest."""
+    user = broker.people["alice"]
+    address = broker.daemon.peer_address
+    command = [os.path.join(BUILD, "debmarshal"), "--address", address, "domain", "create", "-n", network.name, "-m", "96M",
+               "-d", bootable, "--hypervisor", "qemu", "--bootloader", "pygrub", "--console"]
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=user.environment(),
+                               cwd=user.home, start_new_session=True, **user.popen_identity())
+    os.close(theirs)
+    text = ""
+    with open(ours, "r+b", buffering=0) as terminal:
+
+        def expect(wanted, timeout=60):
+            nonlocal text
+            deadline = time.monotonic() + timeout
+            while wanted not in text:
+                left = deadline - time.monotonic()
+                assert left > 0 and select.select([terminal], [], [], left)[0], f"no {wanted!r} in:\n{text}"
+                text += terminal.read(4096).decode(errors="replace")
+
+        expect("Another")
+        terminal.write(b"\x1bOB\r")
+        expect("DM-SERVES")
+        terminal.write(b"1 cat /proc/cmdline\r")
+        expect("dm.entry=another")
+        (name,) = alice.domain_names()
+        alice.destroy_domain(name)
+        expect("has ended: destroyed")
+        assert process.wait(20) == 0
+
+
+def test_command_line_tells_of_a_failure(broker, disk, network):
+    user = broker.people["alice"]
+    result = subprocess.run([os.path.join(BUILD, "debmarshal"), "--address", broker.daemon.peer_address, "domain", "create",
+                             "-n", network.name, "-d", disk, "--hypervisor", "qemu", "--bootloader", "puppet", "--console",
+                             "--cmdline", told("print('its last words'); time.sleep(1); sys.exit(6)")],
+                            env=user.environment(), cwd=user.home, capture_output=True, text=True, timeout=60,
+                            **user.popen_identity())
+    assert result.returncode == 1
+    assert "it exited with status 6: its last words" in result.stderr
+    assert "its last words" in result.stdout
 
 
 def test_nobody_else_sees_the_menu(start, scope, broker, bootable):

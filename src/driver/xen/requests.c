@@ -50,6 +50,9 @@ static int add_answer(XenGuest *x, GuestAnswer answer, void *userdata, int fd, E
 }
 
 static int check_up(XenGuest *x, Error *e) {
+        if (x->state == XEN_ADOPTING)
+                return error_set(e, ERROR_INVALID_STATE, "Domain %s is not taken over yet: does xenstored answer?",
+                                 x->guest.domain->name);
         if (x->state != XEN_UP)
                 return error_set(e, ERROR_INVALID_STATE, "Domain %s is not running", x->guest.domain->name);
         if (x->ended)
