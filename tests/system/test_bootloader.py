@@ -607,6 +607,22 @@ def test_daemon_is_killed_meanwhile(start, alice, broker, disk):
     assert alice.domain_names() == []
 
 
+def test_daemon_is_killed_at_any_time(start, alice, broker, bootable):
+    """From the making of the jail to the emulator's first words: whatever there is of it goes."""
+    for delay in (0, 0.01, 0.02, 0.03, 0.05, 0.1, 0.5, 2, 2.3, 2.6, 3):
+        start.begin(bootable)
+        time.sleep(delay)
+        broker.daemon.kill()
+        broker.daemon.start()
+        broker.served()
+        for name in alice.domain_names():  # it had started
+            destroyed(alice.destroy_domain, name)
+        deadline = time.monotonic() + 10
+        while alice.domain_names() or any("pygrub" in str(p) for p in leaks.processes_below().values()):
+            assert time.monotonic() < deadline, f"after {delay} s something is left of it"
+            time.sleep(0.05)
+
+
 def test_daemon_is_stopped_meanwhile(start, alice, broker, disk):
     """In good order."""
     start.begin(disk, "puppet", HANG)
