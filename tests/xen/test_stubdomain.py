@@ -8,10 +8,9 @@ import time
 import pytest
 
 from caller import CallError
-from conftest import ignoring
+from conftest import gone, how_it_ended, ignoring
 from guests import Guest
 from rfb import Refused, Viewer
-from test_guests import gone, how_it_ended
 from test_hvm import boot_disk  # noqa: F401  # pylint: disable=unused-import
 from xen import output, xl_list
 
@@ -33,6 +32,18 @@ def permissions(path):
             owner, *others = found.group(1).split(",")
             return owner, others
     raise AssertionError(f"there is no {path}")
+
+
+def look_at(alice, name):
+    """One viewer at a time, and no pictures."""
+    with Viewer(alice.domain(name, "OpenVnc")) as viewer:
+        assert name in viewer.name and min(viewer.width, viewer.height) > 100
+        with pytest.raises(CallError) as refused:
+            alice.domain(name, "OpenVnc")
+        assert refused.value.name == "Busy"
+    with pytest.raises(CallError) as refused:
+        alice.domain(name, "Screenshot")
+    assert refused.value.name == "NotSupported"
 
 
 def read(path):
@@ -97,6 +108,7 @@ def test_boots_in_its_own_domain(alice, network, stub):
         assert read(f"/local/domain/{domain}/image/device-model-domid") == str(model)
         for owner in (domain, model):
             assert read(f"/local/domain/0/backend/vif/{owner}/0/frontend-id") == str(owner)
+        look_at(alice, name)
         guest.console.send("w")
         guest.console.expect("WRITTEN", 60)
         guest.console.text = ""
@@ -109,20 +121,8 @@ def test_boots_in_its_own_domain(alice, network, stub):
     assert not xl_list()
 
 
-@pytest.mark.parametrize("which", ["guest", "model"])
-def test_either_is_destroyed_by_somebody(alice, stub, which):
-    """The one goes with the other."""
-    name = stub()
-    output("xl", "destroy", str(stub_of(name)[which == "model"]))
-    gone(alice, name)
-    reason, text = how_it_ended(alice, name)
-    assert reason == "crash"
-    assert ("device model" in text) == (which == "model")
-    assert not xl_list()
-
-
-def test_daemon_is_killed(alice, daemon, stub):
-    """A new one has both, with the console."""
+def test_daemon_is_killed_then_the_guest(alice, daemon, stub):
+    """A new daemon has both, with the console. Somebody destroys the guest: the model goes with it."""
     name = stub()
     with Guest(alice, name) as guest:
         guest.console.expect("BOOT-OK", 120)
@@ -135,11 +135,26 @@ def test_daemon_is_killed(alice, daemon, stub):
         guest.console.text = ""
         guest.console.send("xyzzy")
         guest.console.expect("xyzzy", 60)
-    alice.destroy_domain(name)
+    output("xl", "destroy", str(domains[0]))
+    gone(alice, name)
+    assert how_it_ended(alice, name)[0] == "crash"
     assert not xl_list()
 
 
-@pytest.mark.parametrize("seconds", [0.5, 3.0, 8.0])
+def test_model_is_killed(alice, daemon, stub):
+    """The guest goes with it. Before, viewers are asked for the password."""
+    name = stub(vnc_password="secret")
+    with pytest.raises(Refused):
+        Viewer(alice.domain(name, "OpenVnc"))
+    assert "Failed to set the password" not in daemon.log()
+    output("xl", "destroy", str(stub_of(name)[1]))
+    gone(alice, name)
+    reason, text, _ = how_it_ended(alice, name)
+    assert reason == "crash" and "the device model's domain ended" in text
+    assert not xl_list()
+
+
+@pytest.mark.parametrize("seconds", [1.0, 6.0])
 def test_daemon_is_killed_while_creating(alice, daemon, network, boot_disk, seconds):  # noqa: F811
     """Whatever there was of the two is gone."""
     alice.start_domain(network.name, "64M", [boot_disk()], "", "xen", "", {"type": "hvm", "stubdomain": True})
@@ -151,34 +166,6 @@ def test_daemon_is_killed_while_creating(alice, daemon, network, boot_disk, seco
     while alice.domain_names() or xl_list():
         assert time.monotonic() < deadline, (alice.domain_names(), xl_list())
         time.sleep(0.2)
-
-
-def test_viewer(alice, daemon, stub):
-    """One at a time, on the guest's screen; where there is a password it is asked."""
-    name = stub()
-    with Viewer(alice.domain(name, "OpenVnc")) as viewer:
-        assert name in viewer.name and min(viewer.width, viewer.height) > 100
-        with pytest.raises(CallError) as refused:
-            alice.domain(name, "OpenVnc")
-        assert refused.value.name == "Busy"
-    deadline = time.monotonic() + 30
-    while True:  # the place is free as soon as the daemon has seen that the viewer has gone
-        try:
-            Viewer(alice.domain(name, "OpenVnc")).socket.close()
-            break
-        except CallError:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-    with pytest.raises(CallError) as refused:
-        alice.domain(name, "Screenshot")
-    assert refused.value.name == "NotSupported"
-
-
-def test_viewer_needs_password(alice, daemon, stub):
-    name = stub(vnc_password="secret")
-    with pytest.raises(Refused):
-        Viewer(alice.domain(name, "OpenVnc"))
-    assert "Failed to set the password" not in daemon.log()
 
 
 def test_refusals(create, boot_disk, alice, network, image):  # noqa: F811
@@ -206,7 +193,7 @@ def test_image_that_never_confirms(configured, stub, tmp_path):
     guests = os.environ["DEBMARSHAL_GUESTS"]
     (tmp_path / "vmlinuz").symlink_to(f"{guests}/vmlinuz")
     (tmp_path / "initrd").symlink_to(f"{guests}/initrd.gz")
-    configured(xen_stub_domain=str(tmp_path), start_timeout="60s")
+    configured(xen_stub_domain=str(tmp_path), start_timeout="40s")
     with pytest.raises(CallError) as refused:
         stub()
     assert refused.value.name == "Timeout"
