@@ -161,7 +161,7 @@ int picture_convert(int ppm_fd, int *ret_fd, Error *e) {
         int r = read_file(ppm_fd, &data, &length);
 
         if (r >= 0)
-                r = parse(data, length, &points, &width, &height);
+                r = data ? parse(data, length, &points, &width, &height) : -EBADMSG;
         if (r >= 0)
                 r = encode(points, width, height, ret_fd);
         free(data);
