@@ -284,7 +284,10 @@ static int make_device(const Site *s, const JailBind *b) {
             mknodat(s->root, b->target + 1, S_IFCHR | 0600, st.st_rdev) < 0)
                 return bind_path(s, b);
 
-        if (fchownat(s->root, b->target + 1, s->jail->uid, s->jail->gid, AT_SYMLINK_NOFOLLOW) < 0)
+        /* Root that may not overrule modes has it through the group, until it has become the jail's uid. */
+        bool root_too = s->jail->becomes_itself;
+        if (fchownat(s->root, b->target + 1, s->jail->uid, root_too ? 0 : s->jail->gid, AT_SYMLINK_NOFOLLOW) < 0 ||
+            fchmodat(s->root, b->target + 1, root_too ? 0660 : 0600, 0) < 0)
                 return -errno;
         AUTO(fd_drop) int tree = open_tree(s->root, b->target + 1, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
         return tree < 0 ? -errno : place(s, tree, MOUNT_ATTR_NOEXEC, b->target);

@@ -209,6 +209,26 @@ static void test_becomes_another_itself(void **state) {
         rmdir(dir);
 }
 
+/* What is the jail's uid's it may open before as well as after. */
+static void test_opens_its_devices_before_and_after(void **state) {
+        Baseline *b = *state;
+        char dir[] = "/run/test-jail-XXXXXX", node[64], script[512];
+        assert_non_null(mkdtemp(dir));
+        snprintf(node, sizeof node, "%s/null", dir);
+        assert_int_equal(mknod(node, S_IFCHR | 0600, makedev(1, 3)), 0);
+        Jail j = system_jail();
+        j.becomes_itself = true;
+        jail_add_device(&j, node);
+        jail_add_bind(&j, "/usr/bin/setpriv", "/usr/bin/setpriv", false);
+        snprintf(script, sizeof script,
+                 "exec 2>/dev/null; echo >%s && echo root; exec setpriv --reuid=%d --regid=%d --clear-groups "
+                 "/bin/sh -c 'echo >%s && echo another'",
+                 node, JAIL_UID, JAIL_UID, node);
+        check_shell(b->event, &j, script, "root\nanother\n");
+        unlink(node);
+        rmdir(dir);
+}
+
 static void test_filtered_makes_no_process(void **state) {
         Baseline *b = *state;
         Jail j = system_jail();
@@ -593,6 +613,7 @@ int main(void) {
                 TEST(test_devices_work),
                 TEST(test_becomes_another_itself),
                 TEST(test_filtered_makes_no_process),
+                TEST(test_opens_its_devices_before_and_after),
                 TEST(test_files_by_descriptor),
                 TEST(test_copies_have_a_cap),
                 TEST(test_what_is_refused),
