@@ -229,18 +229,27 @@ static void let_go(int signals) {
                 ptrace(PTRACE_DETACH, tracee, 0, 0);
 }
 
+/* Its children stay where they are until the daemon is gone, and go with it. Its other threads have to be waited for,
+ * or it would not be gone. */
+static void wait_for_death(void) {
+        pid_t pid;
+        int status;
+
+        do
+                pid = waitpid(-1, &status, __WALL);
+        while (pid > 0 && (pid != tracee || WIFSTOPPED(status)));
+}
+
 /* At a point: do what the mode says. */
 static void act(const char *mode, pid_t pid, long n, const struct __ptrace_syscall_info *info) {
         bool failing = strcmp(mode, "fail") == 0;
         int error = failing ? error_of((long)info->entry.nr) : 0;
-        int status;
 
         print_call("hit", pid, n, info, error);
         if (strncmp(mode, "kill", 4) == 0) {
                 kill(tracee, SIGKILL);
-                /* A child stays where it is until the daemon is gone, and goes with it. */
-                while (below && waitpid(tracee, &status, __WALL) == tracee && WIFSTOPPED(status))
-                        ;
+                if (below)
+                        wait_for_death();
                 return;
         }
         if (strcmp(mode, "hold") == 0)

@@ -7,6 +7,7 @@ process, and /dev/kvm is hidden, whose probing would go on for seconds after eac
 
 import contextlib
 import ctypes
+import faulthandler
 import json
 import os
 import re
@@ -475,14 +476,14 @@ class Point:
         return complaints
 
 
-def in_child(function):
+def in_child(function, seconds=None):
     """Run it in a process of its own, which hides /dev/kvm and reaps its orphans; its number is returned, and what it
-    raises is raised as a Failure."""
+    raises is raised as a Failure. After those seconds it is ended, and the Failure says where it was."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as report:
         pid = os.fork()
         if pid == 0:
             try:
-                os._exit(_run_in_child(function, report))
+                os._exit(_run_in_child(function, report, seconds))
             finally:
                 os._exit(2)
         _, status = os.waitpid(pid, 0)
@@ -492,8 +493,10 @@ def in_child(function):
         return int(report.read())
 
 
-def _run_in_child(function, report):
+def _run_in_child(function, report, seconds):
     status = 1
+    if seconds:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=report)
     try:
         become_subreaper()
         hide_kvm()
