@@ -28,12 +28,19 @@ int boot_start(BootLoaderJob *j, Guest *g, Error *e) {
         return boot_loader_start(j, g->host->event, e);
 }
 
-void boot_take(Guest *g, BootChoice *choice) {
+void boot_drop(Guest *g) {
         GuestFiles *f = &g->files;
 
         fd_drop(&f->kernel_fd);
         fd_drop(&f->initrd_fd);
         string_drop(&f->cmdline);
+        f->kernel_size = f->initrd_size = 0;
+}
+
+void boot_take(Guest *g, BootChoice *choice) {
+        GuestFiles *f = &g->files;
+
+        boot_drop(g);
         f->kernel_fd = fd_take(&choice->kernel_fd);
         f->initrd_fd = fd_take(&choice->initrd_fd);
         f->kernel_size = choice->kernel_size;

@@ -10,5 +10,8 @@ int boot_check(const DriverHost *host, const DomainSpec *spec, Error *e);
 /* Begin the job for a guest whose files are open; done and userdata are set. */
 int boot_start(BootLoaderJob *j, Guest *g, Error *e);
 
+/* Close what a boot loader has chosen: once it is in use, or for another to choose. */
+void boot_drop(Guest *g);
+
 /* In done(): what was chosen becomes the guest's kernel, initrd and command line, instead of those of a former boot. */
 void boot_take(Guest *g, BootChoice *choice);

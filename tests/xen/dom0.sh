@@ -10,7 +10,7 @@ packages=(
 	linux-image-amd64 xen-hypervisor-4.17-amd64 xen-utils-4.17 xenstore-utils qemu-system-xen qemu-system-x86 qemu-system-common seabios
 	busybox-static bash openssl iproute2 kmod mount util-linux procps strace linux-libc-dev dbus-daemon
 	dnsmasq-base libsystemd0 libsqlite3-0 libmnl0 libjansson4 libcap-ng0 libasan8 libubsan1
-	python3 python3-dbus python3-gi python3-pytest
+	python3 python3-dbus python3-gi python3-pytest e2fsprogs ncurses-base
 )
 modules=(
 	xenfs xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xen-blkback xen-netback
@@ -20,7 +20,7 @@ xen_bin=/usr/lib/xen-4.17/bin
 programs=(
 	"$xen_bin"/{xenstored,xenconsoled,xenconsole,xl,xen-init-dom0,lsevtchn}
 	/usr/bin/{xenstore-read,xenstore-write,xenstore-ls,xenstore-list,xenstore-rm,xenstore-exists}
-	/bin/{bash,ip,mount,umount} /usr/bin/{dbus-daemon,nsenter,setpriv,strace} /sbin/losetup /usr/sbin/dnsmasq
+	/bin/{bash,ip,mount,umount} /usr/bin/{dbus-daemon,nsenter,setpriv,strace} /sbin/{losetup,mke2fs} /usr/sbin/dnsmasq
 	/usr/libexec/xen-qemu-system-i386 /usr/bin/qemu-system-x86_64 /usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so
 	/usr/bin/python3.11 /usr/bin/openssl
 )
@@ -56,6 +56,12 @@ put_python() {
 	ln -s python3.11 "$tree/usr/bin/python3"
 }
 
+# pygrub, its modules, and what its menu is drawn with.
+put_boot_loader() {
+	packages_put "$tree" "$xen_bin/pygrub" /lib/terminfo/v/vt100
+	cp -a "$root/usr/lib/xen-4.17/lib" "$tree/usr/lib/xen-4.17/"
+}
+
 echo "${0##*/}: making dom0" >&2
 packages_begin amd64
 packages_unpack_closure "${packages[@]}"
@@ -76,6 +82,7 @@ packages_put "$tree" /usr/lib/xen-4.17/boot/hvmloader /usr/share/seabios/{bios-2
 packages_put "$tree" /usr/share/qemu/{linuxboot.bin,linuxboot_dma.bin,kvmvapic.bin,keymaps/en-us} /usr/lib/ipxe/qemu/efi-virtio.rom
 packages_put "$tree" /usr/include/x86_64-linux-gnu/asm/unistd_64.h # by which tests/system/sweep.py names calls
 put_python
+put_boot_loader
 packages_modules "$tree" "${modules[@]}"
 install -m 755 "$here/init" "$tree/init"
 ln -s bash "$tree/bin/sh" # busybox's prefers its own "ip" to the one on the path

@@ -1,11 +1,12 @@
-/* The boot of a guest, the first as any other: the worker that builds it, then one for each of its interfaces, then its
- * device model, if it is to have one, then it runs. The interfaces come first, since the model is given their taps; one
- * in a domain of its own has interfaces of its own, which are joined after it is there. See
- * guest.c for the states, work.c for what the workers do. */
+/* The boot of a guest, the first as any other: its boot loader, if it has one, for a domain that is made before; then
+ * the worker that builds it, then one for each of its interfaces, then its device model, if it is to have one, then it
+ * runs. The interfaces come before the model, since that is given their taps; one in a domain of its own has interfaces
+ * of its own, which are joined after it is there. See guest.c for the states, work.c for what the workers do. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/fd.h"
+#include "driver/boot.h"
 #include "driver/xen/model-args.h"
 #include "driver/xen/xen-internal.h"
 
@@ -166,16 +167,19 @@ static void nic_joined(Worker *w, WorkerReply *reply, const Error *failure) {
 }
 
 static int take_start_reply(XenGuest *x, WorkerReply *reply, Error *e) {
+        size_t loops = *x->work.start.mirror ? START_MIRROR_OURS : START_LOOPS;
         StartWorkReply answer;
 
-        if (reply->length != sizeof answer || reply->fds.count < START_LOOPS)
+        if (reply->length != sizeof answer || reply->fds.count < loops)
                 return error_set(e, ERROR_INTERNAL, "Garbled answer about a Xen guest");
         memcpy(&answer, reply->data, sizeof answer);
         x->id = answer.id;
-        for (size_t i = START_LOOPS; i < reply->fds.count && x->n_loops < DISKS_PER_DOMAIN_MAX; i++)
+        for (size_t i = loops; i < reply->fds.count && x->n_loops < DISKS_PER_DOMAIN_MAX; i++)
                 x->loops[x->n_loops++] = fd_take(&reply->fds.fds[i]);
         int *fds = reply->fds.fds;
-        MirrorTerminal mirror = { fd_take(&fds[START_MIRROR_OURS]), fd_take(&fds[START_MIRROR_THEIRS]) };
+        MirrorTerminal mirror = MIRROR_TERMINAL_NONE;
+        if (loops == START_LOOPS)
+                mirror = (MirrorTerminal){ fd_take(&fds[START_MIRROR_OURS]), fd_take(&fds[START_MIRROR_THEIRS]) };
         return xen_guest_set_console(x, fd_take(&fds[START_TERMINAL]), &mirror, e);
 }
 
@@ -189,6 +193,8 @@ static void built(Worker *w, WorkerReply *reply, const Error *failure) {
                 xen_guest_fail(x, &e);
                 return;
         }
+        if (x->guest.domain->spec.bootloader)
+                boot_drop(&x->guest); /* it is in the guest's memory, and the next boot finds it anew */
         xen_guest_set_state(x, XEN_JOINING);
         x->joined = 0;
         join_next(x);
@@ -209,7 +215,7 @@ static size_t list_descriptors(const XenGuest *x, int *fds) {
         return n;
 }
 
-int xen_boot(XenGuest *x, Error *e) {
+static int build(XenGuest *x, Error *e) {
         int fds[2 + DISKS_PER_DOMAIN_MAX + NICS_PER_DOMAIN_MAX];
         const Guest *g = &x->guest;
 
@@ -225,11 +231,76 @@ int xen_boot(XenGuest *x, Error *e) {
                                      .files = &g->files,
                                      .type = x->type,
                                      .pv_devices = has_pv_devices(x),
-                                     .deadline_usec = g->host->limits->start_usec / 2 };
+                                     .deadline_usec = g->host->limits->start_usec / 2,
+                                     .id = x->id };
+        memcpy(x->work.start.mirror, x->mirror_name, sizeof x->mirror_name);
         for (size_t i = 0; i < g->domain->spec.n_nics; i++)
                 x->work.start.networks[i] = x->namespaces[i][ENTER_NET];
         size_t n = list_descriptors(x, fds);
         return xen_guest_work(x, "starting a Xen guest", work_start, built, fds, n, g->host->limits->start_usec, e);
+}
+
+/* ---- the boot loader, before that ---- */
+
+static void kernel_chosen(BootLoaderJob *j, BootChoice *choice, const Error *failure) {
+        XenGuest *x = j->userdata;
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (failure)
+                error_set(&e, failure->id, "%s", error_text(failure));
+        else {
+                boot_take(&x->guest, choice);
+                if (build(x, &e) >= 0) {
+                        xen_guest_set_state(x, XEN_BUILDING);
+                        return;
+                }
+        }
+        xen_guest_fail(x, &e);
+}
+
+static int load(XenGuest *x, WorkerReply *reply, Error *e) {
+        EnterWorkReply answer;
+
+        if (reply->length != sizeof answer || reply->fds.count < ENTER_MIRRORS)
+                return error_set(e, ERROR_INTERNAL, "Garbled answer about a Xen guest");
+        memcpy(&answer, reply->data, sizeof answer);
+        int *fds = reply->fds.fds;
+        MirrorTerminal mirror = { fd_take(&fds[ENTER_MIRROR_OURS]), fd_take(&fds[ENTER_MIRROR_THEIRS]) };
+        x->id = answer.id;
+        memcpy(x->mirror_name, answer.mirror, sizeof x->mirror_name - 1);
+        xen_guest_set_mirror(x, &mirror);
+        x->loader.done = kernel_chosen;
+        x->loader.userdata = x;
+        int r = boot_start(&x->loader, &x->guest, e);
+        if (r >= 0)
+                x->guest.events->asking(&x->guest);
+        return r;
+}
+
+static void entered(Worker *w, WorkerReply *reply, const Error *failure) {
+        XenGuest *x = w->userdata;
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (failure)
+                error_set(&e, failure->id, "%s", error_text(failure));
+        if (failure || load(x, reply, &e) < 0)
+                xen_guest_fail(x, &e);
+}
+
+static int enter(XenGuest *x, Error *e) {
+        const Guest *g = &x->guest;
+
+        x->work.start = (StartWork){ .domain = g->domain, .type = x->type };
+        return xen_guest_work(x, "making a Xen guest", work_enter, entered, NULL, 0, g->host->limits->start_usec, e);
+}
+
+int xen_boot(XenGuest *x, Error *e) {
+        bool loads = x->guest.domain->spec.bootloader;
+        int r = loads ? enter(x, e) : build(x, e);
+
+        if (r >= 0)
+                xen_guest_set_state(x, loads ? XEN_LOADING : XEN_BUILDING);
+        return r;
 }
 
 /* ---- anew ---- */
@@ -243,10 +314,8 @@ static void files_opened(FilesJob *j, GuestFiles *files, const Error *failure) {
         else {
                 x->guest.files = *files;
                 guest_files_init(files); /* taken */
-                if (xen_boot(x, &e) >= 0) {
-                        xen_guest_set_state(x, XEN_BUILDING);
+                if (xen_boot(x, &e) >= 0)
                         return;
-                }
         }
         xen_guest_fail(x, &e);
 }
@@ -267,6 +336,6 @@ void xen_boot_anew(XenGuest *x) {
         int r = open ? xen_boot(x, &e) : files_start(&x->files_job, x->guest.host->event, &e);
         if (r < 0)
                 xen_guest_fail(x, &e);
-        else
-                xen_guest_set_state(x, open ? XEN_BUILDING : XEN_OPENING);
+        else if (!open)
+                xen_guest_set_state(x, XEN_OPENING);
 }

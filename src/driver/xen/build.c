@@ -256,7 +256,9 @@ static int build_image(Build *b, const GuestFiles *files, Error *e) {
         const DomainSpec *spec = &b->who->domain->spec;
 
         xc_dom_loginit(b->xen->xc);
-        b->image = xc_dom_allocate(b->xen->xc, is_hvm(b->who) ? NULL : string_or(spec->cmdline, ""), NULL);
+        b->image = xc_dom_allocate(
+                b->xen->xc, is_hvm(b->who) ? NULL : string_or(files->cmdline ? files->cmdline : spec->cmdline, ""),
+                NULL);
         if (!b->image)
                 return xen_fail(b->xen, e, "Failed to begin the guest's image");
         b->image->container_type = is_pv(b->who) ? XC_DOM_PV_CONTAINER : XC_DOM_HVM_CONTAINER;

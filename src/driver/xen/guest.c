@@ -13,6 +13,9 @@
  *
  *   any of them --stop()--> STOPPING --all removed--> GONE
  *
+ * A guest with a boot loader is LOADING before each BUILDING: its domain is made and entered first, so that xl console
+ * has the loader's menu, too; then the loader runs.
+ *
  * There is no process to a Xen guest: it is a domain in the hypervisor, and lives without us. What makes it known for
  * ever is its uuid, which is recorded before the domain is made. So whatever step fails, and whoever dies, one and the
  * same worker removes what there is under that uuid (work_clear()), and a new daemon finds it by the same (present(),
@@ -53,24 +56,25 @@
 #define ASK_AGAIN_USEC     (2 * USEC_PER_SEC)
 
 static const char *const state_names[] = {
-        [XEN_NEW] = "new",           [XEN_ADOPTING] = "adopting", [XEN_OPENING] = "opening",
-        [XEN_BUILDING] = "building", [XEN_JOINING] = "joining",   [XEN_UP] = "up",
-        [XEN_MODEL] = "model",       [XEN_CLEARING] = "clearing", [XEN_FAILING] = "failing",
-        [XEN_STOPPING] = "stopping", [XEN_GONE] = "gone",
+        [XEN_NEW] = "new",         [XEN_ADOPTING] = "adopting", [XEN_OPENING] = "opening",
+        [XEN_LOADING] = "loading", [XEN_BUILDING] = "building", [XEN_JOINING] = "joining",
+        [XEN_UP] = "up",           [XEN_MODEL] = "model",       [XEN_CLEARING] = "clearing",
+        [XEN_FAILING] = "failing", [XEN_STOPPING] = "stopping", [XEN_GONE] = "gone",
 };
 static_assert(ARRAY_LEN(state_names) == XEN_STATE_COUNT, "name missing");
 
 #define TO(state) (1u << (state))
 static const uint16_t UNUSED
 next_states[XEN_STATE_COUNT] = {
-        [XEN_NEW] = TO(XEN_ADOPTING) | TO(XEN_BUILDING) | TO(XEN_STOPPING),
+        [XEN_NEW] = TO(XEN_ADOPTING) | TO(XEN_LOADING) | TO(XEN_BUILDING) | TO(XEN_STOPPING),
         [XEN_ADOPTING] = TO(XEN_UP) | TO(XEN_FAILING) | TO(XEN_STOPPING),
-        [XEN_OPENING] = TO(XEN_BUILDING) | TO(XEN_FAILING) | TO(XEN_STOPPING),
+        [XEN_LOADING] = TO(XEN_BUILDING) | TO(XEN_FAILING) | TO(XEN_STOPPING),
+        [XEN_OPENING] = TO(XEN_LOADING) | TO(XEN_BUILDING) | TO(XEN_FAILING) | TO(XEN_STOPPING),
         [XEN_BUILDING] = TO(XEN_JOINING) | TO(XEN_FAILING) | TO(XEN_STOPPING),
         [XEN_JOINING] = TO(XEN_MODEL) | TO(XEN_UP) | TO(XEN_FAILING) | TO(XEN_STOPPING),
         [XEN_MODEL] = TO(XEN_UP) | TO(XEN_FAILING) | TO(XEN_STOPPING),
         [XEN_UP] = TO(XEN_CLEARING) | TO(XEN_STOPPING),
-        [XEN_CLEARING] = TO(XEN_OPENING) | TO(XEN_BUILDING) | TO(XEN_FAILING) | TO(XEN_STOPPING),
+        [XEN_CLEARING] = TO(XEN_OPENING) | TO(XEN_LOADING) | TO(XEN_BUILDING) | TO(XEN_FAILING) | TO(XEN_STOPPING),
         [XEN_FAILING] = TO(XEN_UP) | TO(XEN_STOPPING) | TO(XEN_GONE),
         [XEN_STOPPING] = TO(XEN_GONE),
 };
@@ -100,6 +104,7 @@ static void stop_work(XenGuest *x) {
         x->again = sd_event_source_disable_unref(x->again);
         worker_stop(&x->worker);
         files_stop(&x->files_job);
+        boot_loader_stop(&x->loader);
 }
 
 static void drop_stub(XenGuest *x) {
@@ -158,6 +163,7 @@ int xen_guest_new(Guest **ret) {
         x->model.confirmed = model_confirmed;
         x->model.ended = model_ended;
         files_init(&x->files_job);
+        boot_loader_init(&x->loader);
         guest_files_init(&x->guest.files);
         *ret = &x->guest;
         return 0;
@@ -272,6 +278,7 @@ static int begin_clear(XenGuest *x, Error *e) {
         model_end(&x->model);
         drop_stub(x); /* its domain does not go while we share its memory */
         x->mirror = mirror_free(x->mirror);
+        *x->mirror_name = '\0';
         if (x->guest.console)
                 console_set_source(x->guest.console, -1, -1);
         drop_loops(x);
@@ -383,18 +390,23 @@ void xen_guest_stop(Guest *g) {
 
 /* ---- the beginning ---- */
 
-/* Takes the descriptors. The mirror is no more than a comfort: without it goes on what can. */
+/* No more than a comfort: without it goes on what can. */
+void xen_guest_set_mirror(XenGuest *x, MirrorTerminal *mirror) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (mirror->ours >= 0 && mirror_start(x->guest.host->event, x->guest.console, mirror, &x->mirror, &e) < 0)
+                log_write(LOG_WARNING, LOG_FIELDS(.domain = x->guest.domain->name),
+                          "xl console will not see domain %s: %s, ignoring", x->guest.domain->name, error_text(&e));
+}
+
 int xen_guest_set_console(XenGuest *x, int terminal, MirrorTerminal *mirror, Error *e) {
-        AUTO(error_clear) Error late = ERROR_INIT;
         int r = console_set_source(x->guest.console, terminal, terminal);
 
         if (r < 0) {
                 mirror_terminal_drop(mirror);
                 return error_set_errno(e, r, "Failed to read the guest's console");
         }
-        if (mirror->ours >= 0 && mirror_start(x->guest.host->event, x->guest.console, mirror, &x->mirror, &late) < 0)
-                log_write(LOG_WARNING, LOG_FIELDS(.domain = x->guest.domain->name),
-                          "xl console will not see domain %s: %s, ignoring", x->guest.domain->name, error_text(&late));
+        xen_guest_set_mirror(x, mirror);
         return 0;
 }
 
@@ -409,12 +421,9 @@ int xen_guest_start(Guest *g, Error *e) {
         int r = link_up(x, e);
         if (r >= 0)
                 r = xen_boot(x, e);
-        if (r < 0) {
+        if (r < 0)
                 release(x);
-                return r;
-        }
-        xen_guest_set_state(x, XEN_BUILDING);
-        return 0;
+        return r;
 }
 
 static void look_at_stub(XenGuest *x);

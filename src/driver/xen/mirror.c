@@ -75,18 +75,28 @@ static void fill_names(XenStoreChange *c, const void *userdata) {
         char path[XEN_PATH_MAX], directory[XEN_PATH_MAX];
 
         snprintf(path, sizeof path, "/vm/%s", n->uuid);
-        change_write(c, path, SOURCE_KEY, "%s", n->source);
+        if (n->source)
+                change_write(c, path, SOURCE_KEY, "%s", n->source);
         change_write(c, entries_path(n->id, directory), "console/tty", "%s", n->mirror);
+}
+
+int mirror_open(MirrorTerminal *ret, char name[MIRROR_NAME_MAX], Error *e) {
+        int r = open_terminal(ret, name, MIRROR_NAME_MAX);
+
+        return r < 0 ? error_set_errno(e, r, "Failed to make a terminal for xl console") : 0;
+}
+
+int mirror_name(XenStore *s, uint32_t id, const char *uuid, const char *source, const char *name, Error *e) {
+        return xenstore_change(s, fill_names, &(const Names){ id, uuid, source, name }, e);
 }
 
 int mirror_make(XenStore *s, uint32_t id, const char *uuid, const char *source, MirrorTerminal *ret, Error *e) {
         AUTO(mirror_terminal_drop) MirrorTerminal t = MIRROR_TERMINAL_NONE;
-        char name[64];
+        char name[MIRROR_NAME_MAX];
 
-        int r = open_terminal(&t, name, sizeof name);
-        if (r < 0)
-                return error_set_errno(e, r, "Failed to make a terminal for xl console");
-        r = xenstore_change(s, fill_names, &(const Names){ id, uuid, source, name }, e);
+        int r = mirror_open(&t, name, e);
+        if (r >= 0)
+                r = mirror_name(s, id, uuid, source, name, e);
         if (r < 0)
                 return r;
         *ret = terminal_take(&t);

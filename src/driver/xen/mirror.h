@@ -18,7 +18,12 @@ typedef struct MirrorTerminal {
 #define MIRROR_TERMINAL_NONE ((MirrorTerminal){ -1, -1 })
 void mirror_terminal_drop(MirrorTerminal *t); /* for AUTO() */
 
-/* Make one, and name it in the store. source: the name of xenconsoled's, to be kept. */
+#define MIRROR_NAME_MAX 64
+/* Make one that the store is to name. */
+int mirror_open(MirrorTerminal *ret, char name[MIRROR_NAME_MAX], Error *e);
+/* Name it in the store. source: the name of xenconsoled's, to be kept; NULL while there is none yet. */
+int mirror_name(XenStore *s, uint32_t id, const char *uuid, const char *source, const char *name, Error *e);
+/* Both. */
 int mirror_make(XenStore *s, uint32_t id, const char *uuid, const char *source, MirrorTerminal *ret, Error *e);
 /* The name of xenconsoled's terminal, wherever it is kept; the caller's. -ENOENT. */
 int mirror_find_source(XenStore *s, uint32_t id, const char *uuid, char **ret);

@@ -107,15 +107,17 @@ int work_open_terminal(Tools *t, uint32_t id, uint64_t deadline_usec, int *ret_f
         return r;
 }
 
-static int await_console(Tools *t, const XenIdentity *who, uint64_t deadline_usec, WorkerReply *reply, Error *e) {
+static int await_console(Tools *t, const XenIdentity *who, const StartWork *w, WorkerReply *reply, Error *e) {
         AUTO(string_drop) char *terminal = NULL;
         MirrorTerminal mirror;
         int fd;
 
-        int r = work_open_terminal(t, who->id, deadline_usec, &fd, &terminal, e);
+        int r = work_open_terminal(t, who->id, w->deadline_usec, &fd, &terminal, e);
         if (r < 0)
                 return r;
         (void)fd_set_add(&reply->fds, fd); /* there is room for the first ones */
+        if (*w->mirror)
+                return mirror_name(t->store, who->id, who->uuid, terminal, w->mirror, e);
         r = mirror_make(t->store, who->id, who->uuid, terminal, &mirror, e);
         if (r < 0)
                 return r;
@@ -124,17 +126,21 @@ static int await_console(Tools *t, const XenIdentity *who, uint64_t deadline_use
         return 0;
 }
 
+static int enter(Tools *t, XenIdentity *who, Error *e) {
+        int r = build_create(&t->xen, who->domain, who->type, &who->id, e);
+
+        return r < 0 ? r : entries_add(t->store, who, e);
+}
+
 /* The longest is in the middle: what the kernel does about the devices happens meanwhile, and what xenconsoled does
  * about the console while the links are moved. */
 static int start(Tools *t, const StartWork *w, WorkerReply *reply, Error *e) {
-        XenIdentity who = { .domain = w->domain, .type = w->type };
+        XenIdentity who = { .domain = w->domain, .type = w->type, .id = w->id };
         AUTO(fd_set_clear) FdSet loops = { .count = 0 };
         XenRings rings;
 
         domain_uuid_format(w->domain->uuid, who.uuid);
-        int r = build_create(&t->xen, w->domain, w->type, &who.id, e);
-        if (r >= 0)
-                r = entries_add(t->store, &who, e);
+        int r = w->id == 0 ? enter(t, &who, e) : 0;
         if (r >= 0 && w->pv_devices)
                 r = add_devices(t, &who, w, &loops, e);
         if (r >= 0)
@@ -144,7 +150,7 @@ static int start(Tools *t, const StartWork *w, WorkerReply *reply, Error *e) {
         if (r >= 0 && w->pv_devices)
                 r = work_move_links(&who, w->networks, w->deadline_usec, e);
         if (r >= 0)
-                r = await_console(t, &who, w->deadline_usec, reply, e);
+                r = await_console(t, &who, w, reply, e);
         for (size_t i = 0; i < loops.count && r >= 0; i++)
                 r = fd_set_add(&reply->fds, fd_take(&loops.fds[i]));
         if (r >= 0) {
@@ -159,6 +165,34 @@ int work_start(void *start_work, WorkerReply *reply, Error *e) {
         int r = tools_open(&t, e);
 
         return r < 0 ? r : start(&t, start_work, reply, e);
+}
+
+static int enter_with_mirror(Tools *t, const StartWork *w, WorkerReply *reply, Error *e) {
+        AUTO(mirror_terminal_drop) MirrorTerminal mirror = MIRROR_TERMINAL_NONE;
+        XenIdentity who = { .domain = w->domain, .type = w->type };
+        EnterWorkReply answer = { 0 };
+
+        domain_uuid_format(w->domain->uuid, who.uuid);
+        int r = enter(t, &who, e);
+        if (r >= 0)
+                r = mirror_open(&mirror, answer.mirror, e);
+        if (r >= 0)
+                r = mirror_name(t->store, who.id, who.uuid, NULL, answer.mirror, e);
+        if (r < 0)
+                return r;
+        (void)fd_set_add(&reply->fds, fd_take(&mirror.ours)); /* the reply is empty */
+        (void)fd_set_add(&reply->fds, fd_take(&mirror.theirs));
+        answer.id = who.id;
+        memcpy(reply->data, &answer, sizeof answer);
+        reply->length = sizeof answer;
+        return 0;
+}
+
+int work_enter(void *start_work, WorkerReply *reply, Error *e) {
+        AUTO(tools_close) Tools t = { .store = NULL };
+        int r = tools_open(&t, e);
+
+        return r < 0 ? r : enter_with_mirror(&t, start_work, reply, e);
 }
 
 /* ---- join ---- */

@@ -5,6 +5,7 @@
 
 #include "core/worker.h"
 #include "driver/xen/entries.h"
+#include "driver/xen/mirror.h"
 #include "guest/files.h"
 #include "net/enter.h"
 
@@ -16,14 +17,25 @@ typedef struct StartWork {
         bool pv_devices;                   /* disks and interfaces for Xen's own drivers */
         int networks[NICS_PER_DOMAIN_MAX]; /* network namespaces, one per interface */
         uint64_t deadline_usec;            /* of each wait, shorter than the worker's: it knows what for */
+        uint32_t id;                       /* not 0: work_enter() has made the domain */
+        char mirror[MIRROR_NAME_MAX];      /* and this for its console; "": none is there yet */
 } StartWork;
 typedef struct StartWorkReply {
         uint32_t id;
 } StartWorkReply;
 enum { START_TERMINAL, START_MIRROR_OURS, START_MIRROR_THEIRS, START_LOOPS };
-/* Descriptors of the reply: xenconsoled's terminal, ours and theirs of its mirror (mirror.h), then the loop devices of
- * the disks. */
+/* Descriptors of the reply: xenconsoled's terminal, ours and theirs of its mirror (mirror.h; not when there is one
+ * already), then the loop devices of the disks. */
 int work_start(void *start_work, WorkerReply *reply, Error *e);
+
+/* The first part of it for a guest with a boot loader: a domain that Xen's tools know, with nothing in it, whose
+ * console is a mirror's terminal. */
+typedef struct EnterWorkReply {
+        uint32_t id;
+        char mirror[MIRROR_NAME_MAX];
+} EnterWorkReply;
+enum { ENTER_MIRROR_OURS, ENTER_MIRROR_THEIRS, ENTER_MIRRORS };
+int work_enter(void *start_work, WorkerReply *reply, Error *e);
 
 /* The domain of a guest's device model (stub.h), from nothing to a device model that says that it runs. The guest is
  * known to xenstored, and paused. */

@@ -10,11 +10,13 @@
 #include "driver/xen/model.h"
 #include "driver/xen/stub.h"
 #include "driver/xen/work.h"
+#include "guest/boot-loader.h"
 
 typedef enum XenState {
         XEN_NEW,
         XEN_ADOPTING, /* found: started() comes from the loop */
         XEN_OPENING,  /* a boot anew: its files are being opened */
+        XEN_LOADING,  /* of a guest with a boot loader: its domain is made, then the loader runs */
         XEN_BUILDING,
         XEN_JOINING, /* its interfaces are being connected, one after the other */
         XEN_MODEL,   /* its device model is being started */
@@ -42,6 +44,8 @@ typedef struct XenGuest {
         /* What a boot needs. */
         int namespaces[NICS_PER_DOMAIN_MAX][ENTER_COUNT];
         FilesJob files_job;
+        BootLoaderJob loader;
+        char mirror_name[MIRROR_NAME_MAX]; /* "": the one who builds the guest makes one */
         Worker worker;
         int before; /* pidfd of the last worker; -1 */
         unsigned attempts;
@@ -102,6 +106,8 @@ void xen_guest_set_state(XenGuest *x, XenState next);
 int xen_guest_work(XenGuest *x, const char *what, WorkerRun run,
                    void (*done)(Worker *w, WorkerReply *reply, const Error *e), const int *keep, size_t n_keep,
                    uint64_t deadline_usec, Error *e);
+/* Takes the descriptors: xl console sees the console from now on. */
+void xen_guest_set_mirror(XenGuest *x, MirrorTerminal *mirror);
 /* Takes the descriptors. */
 int xen_guest_set_console(XenGuest *x, int terminal, MirrorTerminal *mirror, Error *e);
 /* A boot is over, well or not: both tell whoever waits. fail() takes *why. */
@@ -109,8 +115,8 @@ void xen_guest_booted(XenGuest *x);
 void xen_guest_fail(XenGuest *x, Error *why);
 
 /* boot.c */
-int xen_boot(XenGuest *x,
-             Error *e); /* build it, from the files that are open, to xen_guest_booted() or xen_guest_fail() */
+/* Build it, from the files that are open, to xen_guest_booted() or xen_guest_fail(); sets the state. */
+int xen_boot(XenGuest *x, Error *e);
 /* Its device model is there, or not: on with the boot. */
 void xen_boot_modelled(XenGuest *x, const Error *failure);
 void xen_boot_anew(XenGuest *x); /* the same after the former boot's domain has gone; opens the files if need be */

@@ -5,6 +5,7 @@
 
 #include "base/fd.h"
 #include "base/string-util.h"
+#include "driver/boot.h"
 #include "driver/xen/acpi.h"
 #include "driver/xen/facts.h"
 #include "driver/xen/loader.h"
@@ -34,6 +35,10 @@ static int check_stub(const DriverHost *host, const DomainSpec *spec, Error *e) 
 static int check_hvm(const DriverHost *host, const DomainSpec *spec, Error *e) {
         AUTO(string_drop) char *program = NULL;
 
+        if (spec->bootloader)
+                return error_set(e, ERROR_NOT_SUPPORTED,
+                                 "Xen guests of type hvm have a BIOS to boot their disk: use type pvh or pv with a "
+                                 "boot loader");
         if (spec->firmware == FIRMWARE_UEFI)
                 return error_set(e, ERROR_NOT_SUPPORTED,
                                  "Xen guests of type hvm have a BIOS and no UEFI: use hypervisor kvm or qemu for it");
@@ -57,14 +62,17 @@ static int xen_check(const DriverHost *host, const DomainSpec *spec, Error *e) {
                 return error_set(e, ERROR_NOT_SUPPORTED, "A Xen guest has at most %d processors", ACPI_VCPUS_MAX);
         if (spec->type == MACHINE_HVM)
                 return check_hvm(host, spec, e);
-        if (!spec->kernel)
+        if (!spec->kernel && !spec->bootloader)
                 return error_set(e, ERROR_NOT_SUPPORTED,
-                                 "Xen guests of type pv and pvh boot from a kernel: none is given");
+                                 "Xen guests of type pv and pvh boot from a kernel: give one, or a bootloader");
         if (spec->firmware != FIRMWARE_DEFAULT)
                 return error_set(e, ERROR_NOT_SUPPORTED, "Xen guests of type pv and pvh have no firmware");
-        if (model_wanted(spec->type, spec))
-                return model_find_program(host, &program, e);
-        return 0;
+        if (model_wanted(spec->type, spec)) {
+                int r = model_find_program(host, &program, e);
+                if (r < 0)
+                        return r;
+        }
+        return boot_check(host, spec, e);
 }
 
 /* ---- after a crash ---- */
