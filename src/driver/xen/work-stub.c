@@ -129,8 +129,7 @@ static bool is_over(Tools *t, const XenIdentity *who) {
         return xen_look(&t->xen, who->id, who->domain->uuid, &end) < 0 || end != XEN_ALIVE;
 }
 
-static int await_running(Tools *t, const StubWork *w, const XenIdentity *who, int terminal, Error *e) {
-        uint64_t end = now_monotonic_usec() + w->deadline_usec;
+static int await_running(Tools *t, const StubWork *w, const XenIdentity *who, uint64_t end, int terminal, Error *e) {
         char path[XEN_PATH_MAX];
 
         snprintf(path, sizeof path, "/local/domain/%" PRIu32 "/device-model/%" PRIu32 "/state", who->id, w->target);
@@ -151,14 +150,14 @@ static int await_running(Tools *t, const StubWork *w, const XenIdentity *who, in
         }
 }
 
-static int run(Tools *t, const StubWork *w, const XenIdentity *who, WorkerReply *reply, Error *e) {
+static int run(Tools *t, const StubWork *w, const XenIdentity *who, uint64_t end, WorkerReply *reply, Error *e) {
         AUTO(fd_drop) int terminal = -1;
 
         int r = work_open_terminal(t, who->id, w->deadline_usec, &terminal, NULL, e);
         if (r >= 0 && xc_domain_unpause(t->xen.xc, who->id) != 0)
                 r = xen_fail(&t->xen, e, "Failed to let the stub domain run");
         if (r >= 0)
-                r = await_running(t, w, who, terminal, e);
+                r = await_running(t, w, who, end, terminal, e);
         if (r < 0)
                 return r;
         (void)fd_set_add(&reply->fds, fd_take(&terminal)); /* the only one */
@@ -173,6 +172,7 @@ int work_stub(void *stub_work, WorkerReply *reply, Error *e) {
         char name[STUB_NAME_MAX];
         Domain stub;
         XenIdentity who = { .domain = &stub, .type = MACHINE_PV };
+        uint64_t end = now_monotonic_usec() + w->deadline_usec;
         XenRings rings;
 
         stub_describe(w->domain, name, &stub);
@@ -192,5 +192,5 @@ int work_stub(void *stub_work, WorkerReply *reply, Error *e) {
                 r = give_target(&t, w, &who, e);
         if (r >= 0)
                 r = work_move_links(&who, w->networks, w->deadline_usec, e);
-        return r < 0 ? r : run(&t, w, &who, reply, e);
+        return r < 0 ? r : run(&t, w, &who, end, reply, e);
 }

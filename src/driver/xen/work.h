@@ -47,7 +47,7 @@ typedef struct StubWork {
         int kernel, initrd;              /* of the stub domain */
         int disks[DISKS_PER_DOMAIN_MAX]; /* block devices, one per disk */
         int networks[NICS_PER_DOMAIN_MAX];
-        uint64_t deadline_usec;
+        uint64_t deadline_usec; /* of all of it, shorter than the worker's: it knows what the device model said */
 } StubWork;
 /* The reply is a StartWorkReply with xenconsoled's terminal. */
 int work_stub(void *stub_work, WorkerReply *reply, Error *e);
