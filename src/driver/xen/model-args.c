@@ -77,8 +77,6 @@ static void add_serial(Argv *a) {
 }
 
 static void add_stub_lines(Argv *a) {
-        argv_add_pair(a, "-chardev", "socket,id=qmp,path=" MODEL_STUB_QMP_PATH ",server=on,wait=off");
-        argv_add_pair(a, "-mon", "chardev=qmp,mode=control");
         argv_add_pair(a, "-chardev", "pipe,id=console,path=" MODEL_STUB_SERIAL_PATH);
         argv_add_pair(a, "-serial", "chardev:console");
         argv_add_pair(a, "-display", "none");

@@ -13,7 +13,6 @@
 
 /* The same in a stub domain. */
 #define MODEL_STUB_SERIAL_PATH "/run/serial" /* with .in and .out behind it */
-#define MODEL_STUB_QMP_PATH    "/run/qmp"
 #define MODEL_STUB_VNC_PATH    "/run/vnc"
 #define MODEL_STUB_IFUP_PATH   "/ifup"
 
