@@ -86,7 +86,7 @@ def create(alice, network):
 
 @pytest.fixture
 def stub(create, boot_disk):  # noqa: F811
-    return lambda **how: create([boot_disk()], **how)
+    return lambda **how: create([boot_disk], **how)
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_model_is_killed(alice, daemon, stub):
 @pytest.mark.parametrize("seconds", [1.0, 6.0])
 def test_daemon_is_killed_while_creating(alice, daemon, network, boot_disk, seconds):  # noqa: F811
     """Whatever there was of the two is gone."""
-    alice.start_domain(network.name, "64M", [boot_disk()], "", "xen", "", {"type": "hvm", "stubdomain": True})
+    alice.start_domain(network.name, "64M", [boot_disk], "", "xen", "", {"type": "hvm", "stubdomain": True})
     time.sleep(seconds)
     daemon.kill()
     daemon.start(timeout=60)
@@ -188,7 +188,7 @@ def test_daemon_is_killed_while_creating(alice, daemon, network, boot_disk, seco
 
 def test_refusals(create, boot_disk, alice, network, image):  # noqa: F811
     with pytest.raises(CallError) as refused:
-        create([boot_disk()], disk_formats=["qcow2"])
+        create([boot_disk], disk_formats=["qcow2"])
     assert refused.value.name == "NotSupported"
     with pytest.raises(CallError) as refused:
         alice.create_domain(network.name, "64M", [], network.mac("one"), "xen", "", {**image.extra(), "stubdomain": True})
