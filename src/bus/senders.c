@@ -24,7 +24,7 @@
 #include "base/string-util.h"
 
 #define REMEMBERED_MAX 256
-#define HELD_MAX       64 /* calls of one client, until the bus says who that is */
+#define HELD_MAX       REQUESTS_PER_UID_MAX /* calls of one client, until the bus says who that is */
 
 typedef struct Held {
         sd_bus_message *message;

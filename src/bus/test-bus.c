@@ -524,22 +524,23 @@ static void test_unknown_senders_are_refused(void **state) {
 
 static void test_memory_of_senders_is_bounded(void **state) {
         Fixture *f = *state;
-        sd_bus_message *replies[66], *reply;
+        static sd_bus_message *replies[REQUESTS_PER_UID_MAX + 2];
+        sd_bus_message *reply;
         char name[16];
         FakeBus b;
         fake_bus_new(f, &b);
 
         for (size_t i = 0; i < ARRAY_LEN(replies); i++)
                 ask_uid(&b, ":1.7", &replies[i]);
-        turn(f, 200);
-        assert_null(replies[63]);
-        assert_non_null(replies[64]);
-        assert_refused(replies[64], BUS_NAME ".Error.QuotaExceeded", "Too many calls");
-        assert_non_null(replies[65]);
-        sd_bus_message_unref(replies[65]);
+        while (!replies[REQUESTS_PER_UID_MAX + 1])
+                turn(f, 1);
+        assert_null(replies[REQUESTS_PER_UID_MAX - 1]);
+        for (size_t i = REQUESTS_PER_UID_MAX; i < ARRAY_LEN(replies); i++)
+                assert_refused(replies[i], BUS_NAME ".Error.QuotaExceeded", "Too many calls");
         assert_true(sd_bus_reply_method_return(b.questions[0], "u", 1007u) >= 0);
-        turn(f, 200);
-        for (size_t i = 0; i < 64; i++)
+        while (!replies[REQUESTS_PER_UID_MAX - 1])
+                turn(f, 1);
+        for (size_t i = 0; i < REQUESTS_PER_UID_MAX; i++)
                 assert_uid(replies[i], 1007);
 
         for (unsigned i = 0; i < 300; i++) {
