@@ -65,8 +65,10 @@ struct Face {
         sd_event_source *io, *timer;
         uint64_t auth_deadline;           /* monotonic */
         size_t mapped_before, unfinished; /* see peer_step() */
-        bool has_message;                 /* of this step */
-        bool doomed;                      /* to be dropped in the next turn of the loop */
+        bool is_measured, has_message;    /* of this step */
+        bool at_beginning;                /* of a message, for all that is known */
+        uint64_t n_messages;
+        bool doomed; /* to be dropped in the next turn of the loop */
 
         /* senders.c: of the system bus */
         SenderList senders;

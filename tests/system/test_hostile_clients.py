@@ -209,18 +209,28 @@ def test_deep_nesting(connect, peer):
 # ---- Messages of many MB ----
 
 
-def test_large_messages_on_the_socket(broker, connect, bystander):
+# What a connection has said before: of one that is known the daemon looks ahead.
+after_others = pytest.mark.parametrize("before", [0, 40], ids=["first", "later"])
+
+
+def said_before(connection, count):
+    assert all(works(connection) for _ in range(count))
+    return connection
+
+
+@after_others
+def test_large_messages_on_the_socket(broker, connect, bystander, before):
     """Up to what is sensible answered by name, beyond that the end of the connection, without taking it in."""
-    pid = broker.daemon.pid
-    for size in (1 << 20, MESSAGE_MAX - 4096):
-        connection = connect()
+    pid, calls_before = broker.daemon.pid, before
+    for size in (1000, 70000, 1 << 20, MESSAGE_MAX - 4096):
+        connection = said_before(connect(), calls_before)
         answer = connection.answer(connection.call(PRIVOPS_PATH, PRIVOPS, "destroyNetwork", "s", "x" * size))
         assert answer.error == "NetworkNotFound" and len(answer.body) < 4096
         connection.close()
     forget_peak(pid)
     before = resident(pid)
     for size in (8 << 20, 64 << 20, (128 << 20) - 4096, 1 << 30):
-        connection = connect()
+        connection = said_before(connect(), calls_before)
         header = message(METHOD_CALL, 1, {PATH: PRIVOPS_PATH, INTERFACE: PRIVOPS, MEMBER: "destroyNetwork", SIGNATURE: "s"},
                          length=size)
         with pytest.raises(Closed):
@@ -233,11 +243,13 @@ def test_large_messages_on_the_socket(broker, connect, bystander):
     assert peak(pid) - before < PEAK_MAX, f"{peak(pid) - before >> 10} KiB at most"
 
 
-def test_unfinished_messages(broker, connect, bystander):
+@after_others
+def test_unfinished_messages(broker, connect, bystander, before):
     """Every connection holds as much of a message as it may, for as long as it likes."""
-    pid, before = broker.daemon.pid, resident(broker.daemon.pid)
+    pid, calls_before = broker.daemon.pid, before
+    before = resident(pid)
     for _ in range(MAX_CONNECTIONS):
-        connection = connect()
+        connection = said_before(connect(), calls_before)
         with contextlib.suppress(Closed):
             connection.send(message(METHOD_CALL, 1, {PATH: PRIVOPS_PATH, INTERFACE: PRIVOPS, MEMBER: "destroyNetwork",
                                                      SIGNATURE: "s"}, length=2 << 20) + b"x" * (1 << 20))
