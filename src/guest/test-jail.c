@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -235,6 +236,21 @@ static void test_filtered_makes_no_process(void **state) {
         j.filtered = true;
         check_shell(b->event, &j, "exec 2>&1; echo alone; /bin/sh -c 'echo another'; echo no",
                     "alone\n/bin/sh: 1: Cannot fork\n");
+}
+
+static void test_filtered_refuses_ioctls(void **state) {
+        static const unsigned refused[] = { TIOCSTI, TCGETS };
+        Baseline *b = *state;
+        Jail j = system_jail();
+        j.filtered = true;
+        jail_add_bind(&j, "/bin/stty", "/bin/stty", false);
+        check_shell(b->event, &j, "exec stty 2>&1", "stty: 'standard input': Inappropriate ioctl for device\n");
+        Jail k = system_jail();
+        k.filtered = true;
+        k.refused_ioctls = refused;
+        k.n_refused_ioctls = ARRAY_LEN(refused);
+        jail_add_bind(&k, "/bin/stty", "/bin/stty", false);
+        check_shell(b->event, &k, "exec stty 2>&1", "stty: 'standard input': Operation not permitted\n");
 }
 
 /* ---- files ---- */
@@ -613,6 +629,7 @@ int main(void) {
                 TEST(test_devices_work),
                 TEST(test_becomes_another_itself),
                 TEST(test_filtered_makes_no_process),
+                TEST(test_filtered_refuses_ioctls),
                 TEST(test_opens_its_devices_before_and_after),
                 TEST(test_files_by_descriptor),
                 TEST(test_copies_have_a_cap),
