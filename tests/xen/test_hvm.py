@@ -159,7 +159,7 @@ def test_linux(alice, create, people, network):
     other = create("two", "pvh", run=SERVE)
     with Guest(alice, other) as two, Guest(alice, name) as guest:
         two.ready()
-        guest.ready(400)
+        guest.ready(600)
         print(f"ready hvm: {time.monotonic() - begun:.1f} s")
         assert (guest.host, guest.address) == ("one", network.address("one"))
         assert guest.run("cat /sys/hypervisor/guest_type").strip() == "HVM"
