@@ -272,12 +272,15 @@ static void go_on(pid_t pid, int status) {
                 die("go on");
 }
 
-/* The call that a process is about to begin: true. */
+/* The call that a process is about to begin: true. One that has been killed since is about to end. */
 static bool is_at_call(pid_t pid, int status, struct __ptrace_syscall_info *info) {
         if (WSTOPSIG(status) != (SIGTRAP | 0x80))
                 return false;
-        if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof *info, info) < 0)
-                die("PTRACE_GET_SYSCALL_INFO");
+        if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof *info, info) < 0) {
+                if (errno != ESRCH)
+                        die("PTRACE_GET_SYSCALL_INFO");
+                return false;
+        }
         return info->op == PTRACE_SYSCALL_INFO_ENTRY;
 }
 
