@@ -24,7 +24,7 @@ from xen import Machine, xl_list
 
 WHOLE = os.environ.get("DEBMARSHAL_SWEEP") == "whole"
 OWN_STEP = 1 if WHOLE else 24  # of the daemon's own calls, most of which are its loop's and its record's
-SECONDS = None if WHOLE else 600  # of each sweep, at the most
+SECONDS = None if WHOLE else 900  # of each sweep, at the most
 # By which a worker changes something outside of it.
 STEPS = {"ioctl", "write", "sendto", "sendmsg", "setns", "clone3", "exit_group"}
 
