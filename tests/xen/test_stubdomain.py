@@ -92,17 +92,17 @@ def stub(create, boot_disk):  # noqa: F811
 @pytest.fixture
 def configured(daemon, alice):
     """Another configuration until the end of the test."""
-    def configure(**config):
-        restart({"start_timeout": f"{START}s", "log_level": "debug", **config})
+    with open(daemon.config_path, encoding="utf-8") as f:
+        usual = dict(line.rstrip("\n").split(" = ", 1) for line in f)
 
-    def restart(config):
+    def configure(**config):
         daemon.kill()
-        daemon.write_config(config)
+        daemon.write_config({**usual, **config})
         daemon.start(timeout=60)
         alice.reconnect()
 
     yield configure
-    restart({"start_timeout": f"{START}s", "log_level": "debug"})
+    configure()
 
 
 def test_boots_in_its_own_domain(alice, network, stub):
@@ -172,11 +172,10 @@ def test_model_is_killed(alice, daemon, stub):
     assert not xl_list()
 
 
-@pytest.mark.parametrize("seconds", [4.0])
-def test_daemon_is_killed_while_creating(alice, daemon, network, boot_disk, seconds):  # noqa: F811
+def test_daemon_is_killed_while_creating(alice, daemon, network, boot_disk):  # noqa: F811
     """Whatever there was of the two is gone."""
     alice.start_domain(network.name, "64M", [boot_disk], "", "xen", "", {"type": "hvm", "stubdomain": True})
-    time.sleep(seconds)
+    time.sleep(4)
     daemon.kill()
     daemon.start(timeout=60)
     alice.reconnect()
