@@ -14,7 +14,8 @@
 #include "base/time-util.h"
 #include "driver/xen/model-args.h"
 
-#define DOM0 0
+#define DOM0   0
+#define MODELS "/local/domain/0/device-model"
 
 uint64_t entries_video_memory(const XenIdentity *who) {
         return who->type == MACHINE_HVM ? MODEL_VIDEO_MEMORY : 0;
@@ -92,11 +93,12 @@ static void add_for_loader(XenStoreChange *c, const char *path, uint32_t id) {
 }
 
 /* Where a device model looks, and tells how it is. */
-static void add_for_model(XenStoreChange *c, uint32_t id) {
+static void add_for_model(XenStoreChange *c, const XenIdentity *who) {
         char path[XEN_PATH_MAX];
 
-        snprintf(path, sizeof path, "/local/domain/0/device-model/%u", id);
+        snprintf(path, sizeof path, MODELS "/%u", who->id);
         change_node(c, path, NULL, DOM0, XENSTORE_NOBODY);
+        change_write(c, path, XEN_OWNER_KEY, "%s", who->uuid);
 }
 
 static void fill_domain(XenStoreChange *c, const void *userdata) {
@@ -118,7 +120,7 @@ static void fill_domain(XenStoreChange *c, const void *userdata) {
         if (who->type == MACHINE_HVM)
                 add_for_loader(c, path, who->id);
         if (model_wanted(who->type, &who->domain->spec))
-                add_for_model(c, who->id);
+                add_for_model(c, who);
         for (unsigned i = 0; i < who->domain->spec.vcpus; i++) {
                 char key[32];
                 snprintf(key, sizeof key, "cpu/%u/availability", i);
@@ -161,6 +163,7 @@ typedef struct Removal {
         uint32_t id;
         const char *uuid;
         XenRemains remains;
+        bool model; /* what its device model left is its own, not that of another one of its number */
 } Removal;
 
 static void remove_numbered(XenStoreChange *c, const char *directory, uint32_t id) {
@@ -172,7 +175,7 @@ static void remove_numbered(XenStoreChange *c, const char *directory, uint32_t i
 
 /* In the last two the kernel's drivers tell their troubles. */
 static void fill_removal(XenStoreChange *c, const void *userdata) {
-        static const char *const of_domain[] = { "/local/domain/0/device-model", "/libxl", "/local/domain" };
+        static const char *const of_domain[] = { MODELS, "/libxl", "/local/domain" };
         static const char *const of_devices[] = {
                 "/local/domain/0/backend/vbd",       "/local/domain/0/backend/vif",
                 "/local/domain/0/backend/console",   "/local/domain/0/backend/qdisk",
@@ -186,11 +189,22 @@ static void fill_removal(XenStoreChange *c, const void *userdata) {
                 remove_numbered(c, of_devices[i], r->id);
         for (size_t i = 0; i < ARRAY_LEN(of_domain) && r->remains == XEN_REMAINS_DOMAIN; i++)
                 remove_numbered(c, of_domain[i], r->id);
+        if (r->model)
+                remove_numbered(c, MODELS, r->id);
         change_remove(c, vm_path(r->uuid, path));
 }
 
+static bool says(XenStore *s, const char *path, const char *wanted) {
+        AUTO(string_drop) char *value = NULL;
+
+        return xenstore_read(s, path, &value) >= 0 && string_equal(value, wanted);
+}
+
 int entries_remove(XenStore *s, uint32_t id, const char *uuid, XenRemains remains, Error *e) {
-        return xenstore_change(s, fill_removal, &(const Removal){ id, uuid, remains }, e);
+        char path[XEN_PATH_MAX];
+
+        snprintf(path, sizeof path, MODELS "/%u/" XEN_OWNER_KEY, id);
+        return xenstore_change(s, fill_removal, &(const Removal){ id, uuid, remains, says(s, path, uuid) }, e);
 }
 
 static void fill_uuid_removal(XenStoreChange *c, const void *userdata) {
@@ -205,12 +219,6 @@ int entries_remove_uuid(XenStore *s, const char *uuid, Error *e) {
 
 /* ---- finding ---- */
 
-static bool says(XenStore *s, const char *path, const char *wanted) {
-        AUTO(string_drop) char *value = NULL;
-
-        return xenstore_read(s, path, &value) >= 0 && string_equal(value, wanted);
-}
-
 static bool domain_is_ours(XenStore *s, const char *id, const char *uuid) {
         char path[XEN_PATH_MAX], vm[XEN_PATH_MAX];
 
@@ -223,6 +231,9 @@ static bool device_is_ours(XenStore *s, const char *directory, const char *id, c
         char path[XEN_PATH_MAX];
         bool ours = false;
 
+        snprintf(path, sizeof path, "%s/%s/" XEN_OWNER_KEY, directory, id); /* of a device model */
+        if (says(s, path, uuid))
+                return true;
         snprintf(path, sizeof path, "%s/%s", directory, id);
         if (xenstore_list(s, path, &devices) < 0)
                 return false;
@@ -260,6 +271,7 @@ int entries_find(XenStore *s, const char *uuid, uint32_t *ret_id, XenRemains *re
                 { "/local/domain/0/backend/vbd", XEN_REMAINS_DEVICES },
                 { "/local/domain/0/backend/vif", XEN_REMAINS_DEVICES },
                 { "/local/domain/0/backend/qdisk", XEN_REMAINS_DEVICES },
+                { MODELS, XEN_REMAINS_DEVICES },
         };
         int r = -ENOENT;
 

@@ -182,6 +182,24 @@ static void test_others_domain_is_not_touched(void **state) {
         assert_string_equal(value("/local/domain/7/name"), "debmarshal-0");
 }
 
+/* The same of what a device model had there. */
+static void test_nothing_of_a_model_is_left(void **state) {
+        Fixture *f = *state;
+        XenRemains remains;
+        uint32_t id;
+
+        f->who.type = MACHINE_HVM;
+        assert_int_equal(entries_add(f->store, &f->who, NULL), 0);
+        assert_int_equal(entries_remove(f->store, 7, "another", XEN_REMAINS_DEVICES, NULL), 0);
+        assert_non_null(fake_store_find("/local/domain/0/device-model/7"));
+        fake_store_find("/local/domain/7/vm")->value[0] = 'x'; /* another domain has its number by now */
+        assert_int_equal(entries_find(f->store, f->who.uuid, &id, &remains), 0);
+        assert_int_equal(remains, XEN_REMAINS_DEVICES);
+        assert_int_equal(entries_remove(f->store, id, f->who.uuid, remains, NULL), 0);
+        assert_null(fake_store_find("/local/domain/0/device-model/7"));
+        assert_non_null(fake_store_find("/local/domain/7/name"));
+}
+
 static void test_wait_has_an_end(void **state) {
         Fixture *f = *state;
         AUTO(string_drop) char *text = NULL;
@@ -204,6 +222,7 @@ int main(void) {
                 TEST(test_all_or_nothing),
                 TEST(test_nothing_is_left),
                 TEST(test_others_domain_is_not_touched),
+                TEST(test_nothing_of_a_model_is_left),
                 TEST(test_wait_has_an_end),
         };
 
