@@ -1,10 +1,12 @@
 #include "driver/xen/work.h"
 
 #include <errno.h>
+#include <linux/fs.h>
 #include <net/if.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <xenstore.h>
@@ -55,7 +57,10 @@ static int add_disks(Tools *t, const XenIdentity *who, const GuestFiles *files, 
                         r = device_loop(disk->fd, &block, e);
                         if (r >= 0 && (r = fd_set_add(loops, block)) < 0)
                                 error_set_errno(e, r, "Failed to keep a loop device");
-                }
+                } else if (who->type == MACHINE_HVM)
+                        /* The model reads it through the page cache, which has not seen what the backend wrote before a
+                         * reboot. */
+                        (void)ioctl(disk->fd, BLKFLSBUF, 0);
                 if (r >= 0)
                         r = device_add_disk(t->store, who, i, block, disk->read_only, e);
         }
