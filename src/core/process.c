@@ -129,11 +129,11 @@ static int send_kill(int pidfd) {
         return syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0 ? -errno : 0;
 }
 
-static int wait_for(int pidfd, int flags, ChildExit *ret) {
+int process_reap(int pidfd, ChildExit *ret) {
         siginfo_t info = { 0 };
         int r;
         do
-                r = waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG | __WALL | flags);
+                r = waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG | __WALL);
         while (r < 0 && errno == EINTR);
         if (r < 0 && errno == ECHILD) {
                 /* Not ours, so asked only once its pidfd has become readable; or reaped for us. */
@@ -147,10 +147,6 @@ static int wait_for(int pidfd, int flags, ChildExit *ret) {
 
         *ret = (ChildExit){ info.si_code == CLD_EXITED ? CHILD_EXITED : CHILD_SIGNALED, info.si_status };
         return 1;
-}
-
-int process_reap(int pidfd, ChildExit *ret) {
-        return wait_for(pidfd, 0, ret);
 }
 
 /* A process that is traced ends like any other, and its pidfd tells so; but it stays a zombie until its tracer has seen
@@ -222,29 +218,24 @@ void process_abandon(sd_event *event, int pidfd) {
         sd_event_source_unref(source);
 }
 
-static void event_drop(sd_event **event) {
-        *event = sd_event_unref(*event);
-}
-
 static void process_unwatch(Process *p) {
         p->source = sd_event_source_disable_unref(p->source);
         fd_drop(&p->pidfd);
 }
 
-/* It is told before it is reaped: the kernel then takes apart what /proc had of it, which is a sixth of what the
- * destruction of a network costs, and which nobody has to wait for. */
 static int on_ended(sd_event_source *source, int fd, uint32_t revents UNUSED, void *userdata) {
-        AUTO(event_drop) sd_event *event = sd_event_ref(sd_event_source_get_event(source));
         Process *p = userdata;
         ChildExit exit = { CHILD_UNKNOWN, 0 };
 
         /* 0: dead as it is, somebody traces it and has to see it first. How it ended is not worth the wait. */
-        (void)wait_for(fd, WNOWAIT, &exit);
-        AUTO(fd_drop) int pidfd = fd_take(&p->pidfd);
+        if (process_reap(fd, &exit) == 0) {
+                sd_event *event = sd_event_source_get_event(source);
+                exit = (ChildExit){ CHILD_UNKNOWN, 0 };
+                p->source = sd_event_source_disable_unref(p->source);
+                look_again_later(event, fd_take(&p->pidfd));
+        }
         process_unwatch(p);
         p->ended(p, &exit);
-        if (process_reap(pidfd, &exit) == 0)
-                look_again_later(event, fd_take(&pidfd));
         return 0;
 }
 
