@@ -5,7 +5,8 @@
  *   sweep PID fail N     let the N-th fail, undone, with an errno that it may have; then let the process go
  *   sweep PID hold N     stop it at the N-th, until standard input ends; then let the process go
  *   sweep PID list-below     say each call that its children begin, and theirs, until they become other programs
- *   sweep PID kill-below N   SIGKILL for the process at the N-th of those, before that is done
+ *   sweep PID kill-below N [NUMBER]  SIGKILL for the process at the N-th of those, or of those with that number, before
+ *                        that is done
  *
  * Prints "ready", and at the end one line: "hit N NUMBER ERRNO TARGET", with the number of the system call, the errno
  * (0: killed, or a call that cannot fail and was left alone) and what its first argument leads to as a descriptor ("-":
@@ -284,8 +285,8 @@ static bool is_at_call(pid_t pid, int status, struct __ptrace_syscall_info *info
         return info->op == PTRACE_SYSCALL_INFO_ENTRY;
 }
 
-/* status: of its first stop. */
-static int run(const char *mode, long at, int status, int signals) {
+/* only: the number of the calls that count, -1 for all. status: of its first stop. */
+static int run(const char *mode, long at, long only, int status, int signals) {
         bool listing = strncmp(mode, "list", 4) == 0;
         pid_t pid = tracee;
         long seen = 0;
@@ -298,7 +299,7 @@ static int run(const char *mode, long at, int status, int signals) {
                                 break;
                         continue;
                 }
-                if (is_at_call(pid, status, &info)) {
+                if (is_at_call(pid, status, &info) && (only < 0 || (long)info.entry.nr == only)) {
                         if (++seen == at) {
                                 act(mode, pid, seen, &info);
                                 return 0;
@@ -325,7 +326,8 @@ int main(int argc, char **argv) {
         sigset_t mask;
 
         if (argc < 3 || (tracee = atoi(argv[1])) <= 0) {
-                fprintf(stderr, "usage: sweep PID count | kill N | fail N | hold N | list-below | kill-below N\n");
+                fprintf(stderr,
+                        "usage: sweep PID count | kill N | fail N | hold N | list-below | kill-below N [NUMBER]\n");
                 return 2;
         }
         sigemptyset(&mask);
@@ -344,5 +346,5 @@ int main(int argc, char **argv) {
                 die("attach");
         printf("ready\n");
         fflush(stdout);
-        return run(mode, at, status, signals);
+        return run(mode, at, argc > 4 ? atol(argv[4]) : -1, status, signals);
 }

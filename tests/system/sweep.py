@@ -51,6 +51,10 @@ class Hit:
 
     NAMES = syscall_names()
 
+    @classmethod
+    def numbers(cls):
+        return {name: number for number, name in cls.NAMES.items()}
+
     def __init__(self, number, syscall, error, target):
         self.number = int(number)
         self.syscall = self.NAMES.get(int(syscall), syscall)
@@ -63,10 +67,11 @@ class Hit:
 
 
 class Tracer:
-    """act: what to do while the process is held at its point."""
+    """act: what to do while the process is held at its point. only: the call that counts."""
 
-    def __init__(self, tool, pid, mode, number, act=lambda: None):
-        self.process = subprocess.Popen([tool, str(pid), mode, str(number)], stdin=subprocess.PIPE,
+    def __init__(self, tool, pid, mode, number, act=lambda: None, only=None):
+        words = [tool, str(pid), mode, str(number)] + ([] if only is None else [str(Hit.numbers()[only])])
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True)
         self.calls = 0
         self.list = []  # of Hits, in a mode that lists
@@ -406,14 +411,14 @@ WELL = ("up", "running", "paused")
 class Point:
     """One run of an operation under the tracer, and what became of it."""
 
-    def __init__(self, rig, operation, mode, number, act=lambda: None):
+    def __init__(self, rig, operation, mode, number, act=lambda: None, only=None):
         self.rig = rig
         self.operation = operation
         self.mode = mode
         self.name = operation.set_up(rig, None)
         self.done = False
         self.error = None
-        tracer = Tracer(rig.tool, rig.daemon.pid, mode, number, act)
+        tracer = Tracer(rig.tool, rig.daemon.pid, mode, number, act, only)
         try:
             self.name = operation.run(rig, self.name)
             self.done = True
