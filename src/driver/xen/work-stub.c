@@ -59,6 +59,7 @@ static int add_entries(Tools *t, const StubWork *w, const XenIdentity *who, Erro
         EmulatorFds fds;
         const ModelArgs args = { .program = "",
                                  .name = w->domain->name,
+                                 .type = MACHINE_HVM,
                                  .id = w->target,
                                  .memory = w->memory,
                                  .spec = &w->domain->spec,
