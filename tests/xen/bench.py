@@ -3,7 +3,7 @@ docs/performance.md.
 
 Pairs take turns, each one's first alternately, so that whatever else the host does meets both alike; one pair before is not
 counted. The guests are the same: Linux (no kernel at all for HVM, whose firmware finds nothing to boot), 128 MiB, one
-processor, no disk, no interface for xl (Debian's hotplug scripts would add seconds). Ours has its record, its console
+processor, no disk (but ours for HVM, which is empty), no interface for xl (Debian's hotplug scripts would add seconds). Ours has its record, its console
 with a log, and its interface, on a network of the caller's, on top: an ordinary user asks over the daemon's own socket.
 """
 
@@ -58,7 +58,8 @@ class Xl:
 class Ours:
     def __init__(self, client, network, machine_type):
         self.client = client
-        self.arguments = (network, "128M", [], "", "xen", "", Linux.extra(machine_type))
+        disks = [client.user.disk("bench.img")] if machine_type == "hvm" else []  # it has to have something to boot from
+        self.arguments = (network, "128M", disks, "", "xen", "", Linux.extra(machine_type))
 
     def pair(self):
         made, name = timed(lambda: self.client.create_domain(*self.arguments, timeout=150))
@@ -93,6 +94,8 @@ def rows(machine_type, measured):
 def main():
     os.makedirs(BASE, mode=0o755)
     alice = users.User("alice", "alice", "/run/home-alice", "/run/run-alice")
+    os.mkdir(alice.home, 0o700)
+    os.chown(alice.home, alice.uid, alice.gid)
     daemon = Daemon(BUILD, BASE, config={"start_timeout": "120s"}).start(timeout=60)
     lines = []
     with daemon.caller(alice) as client:

@@ -9,15 +9,15 @@ PAGE = 0x1000
 # Numbers of Xen's ELF notes, and what they say of this one.
 NOTES = [
     (18, struct.pack("<I", BASE)),  # PVH's entry, with paging off
-    (1, struct.pack("<Q", VIRTUAL + BASE + 16)),  # PV's
+    (1, struct.pack("<Q", VIRTUAL + BASE)),  # PV's
     (3, struct.pack("<Q", VIRTUAL)),
     (5, b"xen-3.0\0"),
     (6, b"tiny\0"),
     (8, b"generic\0"),
     (9, b"yes\0"),
 ]
-HALT = b"\xf4\xeb\xfd".ljust(16, b"\x90")  # PVH: hlt, again and again
-SPIN = b"\xf3\x90\xeb\xfc"  # PV, which may not: pause, again and again
+# Pause, again and again, as 32 and as 64 bits. (hlt without interrupts would be the end, to Xen.)
+SPIN = b"\xf3\x90\xeb\xfc"
 
 
 def padded(data):
@@ -31,7 +31,7 @@ def kernel():
         struct.pack("<IIQQQQQQ", 4, 4, 0x200, 0, 0, len(notes), len(notes), 4),
     ]
     elf = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, 62, 1, BASE, 64, 0, 0, 64, 56, len(headers), 64, 0, 0)
-    return ((elf + b"".join(headers)).ljust(0x200, b"\0") + notes).ljust(PAGE, b"\0") + (HALT + SPIN).ljust(PAGE, b"\0")
+    return ((elf + b"".join(headers)).ljust(0x200, b"\0") + notes).ljust(PAGE, b"\0") + SPIN.ljust(PAGE, b"\0")
 
 
 class TinyImage:
