@@ -17,7 +17,6 @@
  * read or no room to write. */
 #include "driver/xen/vchan.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -271,9 +270,7 @@ int vchan_new(sd_event *event, uint32_t id, const char *path, VchanKind kind, in
         v->socket = fd_take(&fd);
         v->retry_usec = RETRY_USEC;
         v->give_up_usec = now_monotonic_usec() + VCHAN_PATIENCE_USEC;
-        int n = snprintf(v->path, sizeof v->path, "%s", path);
-        assert(n >= 0 && n < (int)sizeof v->path);
-        int r = add_sources(v);
+        int r = snprintf(v->path, sizeof v->path, "%s", path) < (int)sizeof v->path ? add_sources(v) : -ENAMETOOLONG;
         if (r < 0) {
                 vchan_free(v);
                 return r;
