@@ -25,7 +25,7 @@ test=(
 	# units, static checks, sanitizers, fuzzers
 	clang clang-format clang-tidy cppcheck git libclang-rt-14-dev libcmocka-dev shellcheck
 	# the Xen driver, which runs in the tests of xen only, but has to build
-	libxen-dev
+	libpng-dev libxen-dev nettle-dev
 	# a boot loader: pygrub
 	xen-utils-4.17
 	# buses and their clients
@@ -47,11 +47,11 @@ bench=(
 # What tests/xen makes a dom0 of, and boots it with.
 xen=(
 	"${demo[@]}"
-	libcmocka-dev libxen-dev python3 tar
+	libcmocka-dev libpng-dev libxen-dev nettle-dev python3 tar
 )
 package=(
 	"${build[@]}"
-	libxen-dev
+	libpng-dev libxen-dev nettle-dev
 	build-essential debhelper dpkg-dev fakeroot
 )
 

@@ -9,6 +9,7 @@
 #include "driver/xen/gate.h"
 
 #include <errno.h>
+#include <nettle/des.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -17,7 +18,6 @@
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "driver/xen/des.h"
 
 #define GREETING      "RFB 003.008\n"
 #define GREETING_SIZE 12
@@ -73,17 +73,19 @@ void gates_close(GateList *list) {
                 gate_free(LIST_FIRST(list));
 }
 
-/* Each byte of the password goes into the key with its bits the other way round. */
+/* Each byte of the password goes into the key with its bits the other way round. Some passwords are weak keys, of which
+ * nettle tells, and encrypts with them all the same. */
 void gate_response(const char *password, const uint8_t challenge[GATE_CHALLENGE_SIZE],
                    uint8_t response[GATE_CHALLENGE_SIZE]) {
-        uint8_t key[8] = { 0 };
+        uint8_t key[DES_KEY_SIZE] = { 0 };
+        struct des_ctx des;
         size_t length = strnlen(password, sizeof key);
 
         for (size_t i = 0; i < length; i++)
                 for (unsigned bit = 0; bit < 8; bit++)
                         key[i] |= (uint8_t)(((uint8_t)password[i] >> bit & 1) << (7 - bit));
-        des_encrypt(key, challenge, response);
-        des_encrypt(key, challenge + 8, response + 8);
+        (void)des_set_key(&des, key);
+        des_encrypt(&des, GATE_CHALLENGE_SIZE, response, challenge);
 }
 
 /* ---- before it is open ---- */

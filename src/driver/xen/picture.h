@@ -1,5 +1,4 @@
-/* Pictures of a device model's, which Debian builds without libpng, as PNG, in which they are given to whoever asks.
- * Not compressed. */
+/* Pictures of a device model's, which Debian builds without libpng, as PNG, in which they are given to whoever asks. */
 #pragma once
 
 #include "base/error.h"
