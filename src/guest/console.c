@@ -9,7 +9,8 @@
  * client whose position has fallen out of the ring loses what lies between and is told how much. The source is read in
  * pieces much smaller than the ring, so that a client that keeps up loses nothing.
  *
- * Input goes the other way through one small buffer, to the source that spoke last. While it is full, or there is no
+ * Input goes the other way through one small buffer, to the source that spoke last; to both before one has, as after a
+ * daemon's death, when nobody knows which of its lines the guest listens to. While it is full, or there is no
  * such source, no client is read: the pressure ends at the client. Of a client that has hung up, what fits into the
  * buffer is kept.
  *
@@ -73,6 +74,7 @@ struct Console {
 
         Source sources[SOURCES];
         Source *speaker; /* the one that gets input */
+        bool heard;      /* it has spoken, since there are two: before that the other one is given the same */
         char *input;     /* behind the ring */
         size_t input_length;
 
@@ -289,6 +291,14 @@ static void drop_source(Source *s) {
         drop_write_side(s);
 }
 
+/* What its line does not take at once is lost: who does not read it does not listen. */
+static void write_to_other(Console *c, const char *data, size_t length) {
+        Source *other = &c->sources[c->speaker == c->sources];
+
+        if (!c->heard && other->write_fd >= 0 && write(other->write_fd, data, length) < 0 && errno == EPIPE)
+                drop_write_side(other);
+}
+
 /* Give the guest what it takes; wait for the rest, and let the clients go on when there is room. */
 static void input_flush(Console *c) {
         bool was_full = c->input_length == INPUT_SIZE;
@@ -303,6 +313,7 @@ static void input_flush(Console *c) {
                         continue;
                 if (n <= 0)
                         break;
+                write_to_other(c, c->input, (size_t)n);
                 c->input_length -= (size_t)n;
                 memmove(c->input, c->input + n, c->input_length);
         }
@@ -331,7 +342,10 @@ static int source_writable(sd_event_source *source UNUSED, int fd UNUSED, uint32
 static void hear(Source *s) {
         Console *c = s->console;
 
-        if (s == c->speaker || s->write_fd < 0)
+        if (s->write_fd < 0)
+                return;
+        c->heard = true;
+        if (s == c->speaker)
                 return;
         c->speaker = s;
         input_flush(c);
@@ -411,6 +425,7 @@ static int set_source(Source *s, int read_fd, int write_fd) {
                 drop_source(s);
         if (s->console->speaker->write_fd < 0)
                 s->console->speaker = s;
+        s->console->heard = false;
         clients_update(s->console);
         return r;
 }

@@ -32,8 +32,8 @@ Console *console_free(Console *c);
 int console_set_source(Console *c, int read_fd, int write_fd);
 
 /* A second line of the same guest: a guest of Xen's may speak on its emulated serial port as well as on Xen's console.
- * What comes from either is one stream; input goes to the one that spoke last, to the first before any has. Otherwise
- * as console_set_source(). */
+ * What comes from either is one stream; input goes to the one that spoke last, to both before one has. Otherwise as
+ * console_set_source(). */
 int console_set_second_source(Console *c, int read_fd, int write_fd);
 
 /* Print something of ours among the guest's output ("debmarshal: boot loader started"). */
