@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <png.h>
+#include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,22 +16,57 @@
 #define HEADER_MAX    64 /* of a PPM: three numbers */
 #define BYTES_A_POINT 3u
 
-/* Compressed only as far as is fast: the daemon waits for it. */
-static int encode(const uint8_t *points, uint32_t width, uint32_t height, int *ret_fd) {
-        png_image image = { .version = PNG_IMAGE_VERSION,
-                            .width = width,
-                            .height = height,
-                            .format = PNG_FORMAT_RGB,
-                            .flags = PNG_IMAGE_FLAG_FAST };
-        size_t length = PNG_IMAGE_PNG_SIZE_MAX(image);
-        void *data = malloc(length);
+typedef struct Memory {
+        uint8_t *data;
+        size_t length, size;
+} Memory;
 
-        if (!data)
+static void on_write(png_structp png, png_bytep data, size_t length) {
+        Memory *m = png_get_io_ptr(png);
+
+        if (length > m->size - m->length)
+                png_error(png, "no room");
+        memcpy(m->data + m->length, data, length);
+        m->length += length;
+}
+
+static void on_error(png_structp png, UNUSED png_const_charp message) {
+        png_longjmp(png, 1);
+}
+
+/* Not compressed: the daemon waits for it. Nothing is changed after setjmp() but behind pointers. */
+static int write_png(Memory *m, const uint8_t *points, uint32_t width, uint32_t height) {
+        png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, on_error, on_error);
+        png_infop info = png ? png_create_info_struct(png) : NULL;
+
+        if (!info || setjmp(png_jmpbuf(png))) {
+                png_destroy_write_struct(&png, &info);
                 return -ENOMEM;
-        int r = png_image_write_to_memory(&image, data, &length, 0, points, 0, NULL) ? 0 : -ENOMEM;
+        }
+        png_set_write_fn(png, m, on_write, NULL);
+        png_set_compression_level(png, 0);
+        png_set_filter(png, PNG_FILTER_TYPE_BASE, PNG_FILTER_NONE);
+        png_set_IHDR(png, info, width, height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
+                     PNG_FILTER_TYPE_DEFAULT);
+        png_write_info(png, info);
+        for (size_t y = 0; y < height; y++)
+                png_write_row(png, points + y * BYTES_A_POINT * width);
+        png_write_end(png, info);
+        png_destroy_write_struct(&png, &info);
+        return 0;
+}
+
+static int encode(const uint8_t *points, uint32_t width, uint32_t height, int *ret_fd) {
+        png_image image = { .width = width, .height = height, .format = PNG_FORMAT_RGB };
+        Memory m = { .size = PNG_IMAGE_PNG_SIZE_MAX(image) };
+
+        m.data = malloc(m.size);
+        if (!m.data)
+                return -ENOMEM;
+        int r = write_png(&m, points, width, height);
         if (r >= 0)
-                r = fd_memfd("screenshot.png", data, length, false, ret_fd);
-        free(data);
+                r = fd_memfd("screenshot.png", m.data, m.length, false, ret_fd);
+        free(m.data);
         return r;
 }
 

@@ -5,5 +5,6 @@
 
 #define PICTURE_MAX (16u << 20) /* bytes; more than a screen of 8 MiB of memory can have */
 
-/* ppm_fd: a file with a picture as PPM (P6, 255), written by a device model: hostile. *ret_fd: a memfd with the PNG. */
+/* ppm_fd: a file with a picture as PPM (P6, 255), written by a device model: hostile. *ret_fd: a memfd with the PNG,
+ * not compressed. */
 int picture_convert(int ppm_fd, int *ret_fd, Error *e);
