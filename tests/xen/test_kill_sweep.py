@@ -4,7 +4,7 @@ these are; and nothing is left in Xen, its store and the kernel, while a domain 
 
 A worker makes and removes the domain: it dies with its daemon, so the daemon is killed when its workers are at their N-th
 hypercall, or their N-th write to the store or elsewhere. DEBMARSHAL_SWEEP=whole goes through all of them, for PV too, which
-takes hours; otherwise it is every so many, in a PVH guest's life.
+takes hours; otherwise through as many of a PVH guest's life as a minute or so has room for, which are spread evenly.
 """
 
 import contextlib
@@ -21,10 +21,11 @@ from tiny import TinyImage
 from xen import Machine, xl_list
 
 WHOLE = os.environ.get("DEBMARSHAL_SWEEP") == "whole"
-OWN_STEP = 1 if WHOLE else 24  # of the daemon's own calls, most of which are its loop's and its record's
-SECONDS = None if WHOLE else 900  # of each sweep, at the most
-# By which a worker changes something outside of it, and how many are passed over.
-WORKER_STEPS = {"ioctl": 2, "write": 8, "sendto": 2, "sendmsg": 2, "setns": 1, "clone3": 2}
+BUDGET = None if WHOLE else 75  # seconds in which a sweep goes on to another point
+POINTS_MIN = 6  # which every machine has the time for
+SECONDS = None if WHOLE else 600  # of a sweep that hangs
+# By which a worker changes something outside of it.
+WORKER_CALLS = ("ioctl", "write", "sendto", "sendmsg", "setns", "clone3")
 
 
 class XenRig(Rig):
@@ -97,63 +98,74 @@ def counted(it, operation, mode):
     return point
 
 
-def killed_at(it, operation, mode, numbers, only=None):
-    """How often it was."""
-    hits = 0
-    for number in numbers:
-        point = Point(it, operation, mode, number, only=only)
+def spread(points):
+    """In an order in which any beginning is spread evenly over all of them: by the bits of their places, the lowest first."""
+    width = len(points).bit_length()
+    places = sorted(range(len(points)), key=lambda place: f"{place:0{width}b}"[::-1])
+    return [points[place] for place in places]
+
+
+class Sweep:
+    """Points of one operation, until the time is up."""
+
+    def __init__(self, it, operation, mode):
+        self.it, self.operation, self.mode = it, operation, mode
+        self.begun = time.monotonic()
+        self.points = []
+        self.visited = self.hits = 0
+
+    def visit(self, points, after):
+        """Points are numbers of calls, each with the name of the call that counts, or None."""
+        self.points = spread(points)
+        for number, only in self.points:
+            if BUDGET and time.monotonic() - self.begun > BUDGET and self.visited >= POINTS_MIN:
+                break
+            point = Point(self.it, self.operation, self.mode, number, only=only)
+            self.visited += 1
+            self.hits += point.hit is not None
+            after(point)
+            judged(self.it, point)
+
+    def restart(self, point):
         if point.hit:
-            hits += 1
-            it.restart()
-        judged(it, point)
-    return hits
+            self.it.restart()
 
-
-def report(capsys, text):
-    with capsys.disabled():
-        print(f"\n{text}")
+    def report(self, capsys):
+        with capsys.disabled():
+            print(f"\n{self.mode}: {self.operation.title}: {self.visited} of {len(self.points)} points, {self.hits} hit, "
+                  f"{time.monotonic() - self.begun:.0f} s")
+        return self.hits
 
 
 @each_operation
 def test_killed_at_calls_of_its_own(people, operation, capsys):
     def sweep():
         with rig(people) as it:
-            begun, calls = time.monotonic(), counted(it, operation, "count").calls
-            numbers = range(1, calls + 1, OWN_STEP)
-            killed_at(it, operation, "kill", numbers)
-            report(capsys, f"kill sweep: {operation.title}: {len(numbers)} of {calls} points, {time.monotonic() - begun:.0f} s")
-            return calls
+            run = Sweep(it, operation, "kill")
+            run.visit([(n, None) for n in range(1, counted(it, operation, "count").calls + 1)], run.restart)
+            return run.report(capsys)
 
-    assert in_child(sweep, SECONDS) > 50
+    assert in_child(sweep, SECONDS) >= POINTS_MIN / 2
 
 
 @each_operation
 def test_killed_at_calls_of_its_workers(people, operation, capsys):
     def sweep():
         with rig(people) as it:
-            begun, calls = time.monotonic(), counted(it, operation, "list-below").list
-            hits = {}
-            for name, step in WORKER_STEPS.items():
-                count = sum(call.syscall == name for call in calls)
-                hits[name] = killed_at(it, operation, "kill-below", range(1, count + 1, 1 if WHOLE else step), name)
-            report(capsys, f"kill sweep of workers: {operation.title}: {hits}, of {len(calls)} calls, "
-                           f"{time.monotonic() - begun:.0f} s")
-            return sum(hits.values())
+            calls = [call.syscall for call in counted(it, operation, "list-below").list]
+            run = Sweep(it, operation, "kill-below")
+            run.visit([(n, name) for name in WORKER_CALLS for n in range(1, calls.count(name) + 1)], run.restart)
+            return run.report(capsys)
 
-    assert in_child(sweep, SECONDS) > 10
+    assert in_child(sweep, SECONDS) >= POINTS_MIN / 2
 
 
 @pytest.mark.parametrize("operation", operations("pvh"), ids=lambda o: o.title)
 def test_calls_of_its_own_fail(people, operation, capsys):
     def sweep():
         with rig(people) as it:
-            begun, calls = time.monotonic(), counted(it, operation, "count").calls
-            numbers = range(1, calls + 1, OWN_STEP)
-            for number in numbers:
-                point = Point(it, operation, "fail", number)
-                go_on(it, point)
-                judged(it, point)
-            report(capsys, f"failing calls: {operation.title}: {len(numbers)} of {calls} points, {time.monotonic() - begun:.0f} s")
-            return calls
+            run = Sweep(it, operation, "fail")
+            run.visit([(n, None) for n in range(1, counted(it, operation, "count").calls + 1)], lambda point: go_on(it, point))
+            return run.report(capsys)
 
-    assert in_child(sweep, SECONDS) > 50
+    assert in_child(sweep, SECONDS) >= POINTS_MIN / 2

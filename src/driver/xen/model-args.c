@@ -83,11 +83,32 @@ static void add_stub_lines(Argv *a) {
         argv_add_pair(a, "-vnc", "unix:" MODEL_STUB_VNC_PATH);
 }
 
-/* What the model has not yet written is not to be lost with it: the domain's page cache is left out. */
-static void add_stub_node(const DiskFiles *disk, size_t index, Argv *a) {
-        argv_add_pairf(a, "-blockdev",
-                       "driver=host_device,node-name=disk%zu-0,filename=/dev/xvd%c,read-only=%s,cache.direct=on", index,
-                       (char)('a' + index), disk->layers[0].read_only ? "on" : "off");
+/* A disk that a kernel may put away for Xen's own is a -drive: of any other QEMU drops the device's reference, which is
+ * the last one, and goes on with what it has freed. Left to itself a -drive is first opened for reading alone, which is
+ * not what the descriptor is open for. */
+static void add_drive(size_t index, const DiskLayer *disk, bool block_device, const char *filename, const char *direct,
+                      Argv *a) {
+        argv_add_pairf(a, "-drive",
+                       "if=none,id=disk%zu-0,driver=raw,read-only=%s,auto-read-only=off,discard=unmap,cache.direct=%s,"
+                       "file.driver=%s,"
+                       "file.filename=%s,file.locking=on",
+                       index, disk->read_only ? "on" : "off", direct, block_device ? "host_device" : "file", filename);
+}
+
+static void add_raw_disk(const ModelArgs *m, size_t index, Argv *a, EmulatorFds *fds) {
+        const DiskLayer *disk = &m->files->disks[index].layers[0];
+        unsigned set = EMULATOR_SET_DISK(index, 0);
+        char filename[32];
+
+        if (m->stub) {
+                /* What the model has not yet written is not to be lost with it: the domain's page cache is left out. */
+                snprintf(filename, sizeof filename, "/dev/xvd%c", (char)('a' + index));
+                add_drive(index, disk, true, filename, "on", a);
+                return;
+        }
+        snprintf(filename, sizeof filename, "/dev/fdset/%u", set);
+        emulator_give_set(fds, a, disk->fd, set);
+        add_drive(index, disk, disk->block_device, filename, "off", a);
 }
 
 /* By the protocol of Xen's own drivers, those that the kernel's backend does not serve. */
@@ -104,8 +125,8 @@ static void add_xen_disks(const ModelArgs *m, Argv *a, EmulatorFds *fds) {
 static void add_disk(const ModelArgs *m, size_t index, Argv *a, EmulatorFds *fds) {
         const DiskFiles *disk = &m->files->disks[index];
 
-        if (m->stub)
-                add_stub_node(disk, index, a);
+        if (model_offers_pv(m->spec))
+                add_raw_disk(m, index, a, fds);
         else
                 emulator_add_nodes(fds, a, disk, index);
         argv_add_pairf(a, "-device", "%s,drive=disk%zu-0,bus=ide.%zu,unit=%zu",
