@@ -45,15 +45,15 @@ def test_boots_with_network_console_and_disk(alice, create, network, people, mac
 def test_guests_reach_one_another_by_name(alice, create, network, image):
     """Those of Xen and one of QEMU's, which is emulated in an emulated machine and takes its time."""
     pc = alice.create_domain(network.name, "128M", [], network.mac("three"), "qemu", "", image.extra(SERVE, console="ttyS0"),
-                             timeout=150)
+                             timeout=300)
     try:
         first, second = create("one", "pvh", run=SERVE), create("two", "pv", run=SERVE)
         with Guest(alice, first) as one, Guest(alice, second) as two, Guest(alice, pc) as three:
             for guest in (one, two, three):
-                guest.ready(400)
+                guest.ready(900)
             for guest, others in ((one, ("two", "three")), (two, ("one", "three")), (three, ("one", "two"))):
                 for other in others:
-                    guest.run(f"ping -c 1 -W 10 {other}", timeout=60)
+                    guest.run(f"ping -c 1 -W 20 {other}", timeout=120)
         assert set(xl_list()) == {first, second}
     finally:
         alice.destroy_domain(pc)
