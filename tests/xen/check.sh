@@ -21,7 +21,7 @@ running=()
 trap '[[ ${#running[@]} -eq 0 ]] || kill "${running[@]}" 2>/dev/null' EXIT
 trap 'exit 1' HUP INT TERM
 for ((n = 1; n <= machines; n++)); do
-	"$here/run.sh" --seconds "${XEN_SECONDS:-1800}" "$dom0" "$guests" "$build" "$results/$n" --share="$n/$machines" "$@" \
+	"$here/run.sh" --seconds "${XEN_SECONDS:-2700}" "$dom0" "$guests" "$build" "$results/$n" --share="$n/$machines" "$@" \
 		> >(sed -u "s|^|xen $n: |") 2>&1 &
 	running+=($!)
 done

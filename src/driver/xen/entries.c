@@ -173,20 +173,24 @@ static void remove_numbered(XenStoreChange *c, const char *directory, uint32_t i
         change_remove(c, path);
 }
 
-/* In the last two the kernel's drivers tell their troubles. */
+/* Where the kernel's drivers tell their troubles. */
+static void remove_troubles(XenStoreChange *c, uint32_t id) {
+        remove_numbered(c, "/local/domain/0/error/backend/vbd", id);
+        remove_numbered(c, "/local/domain/0/error/backend/vif", id);
+}
+
 static void fill_removal(XenStoreChange *c, const void *userdata) {
         static const char *const of_domain[] = { MODELS, "/libxl", "/local/domain" };
         static const char *const of_devices[] = {
-                "/local/domain/0/backend/vbd",       "/local/domain/0/backend/vif",
-                "/local/domain/0/backend/console",   "/local/domain/0/backend/qdisk",
-                "/local/domain/0/backend/vfb",       "/local/domain/0/backend/vkbd",
-                "/local/domain/0/error/backend/vbd", "/local/domain/0/error/backend/vif",
+                "/local/domain/0/backend/vbd",   "/local/domain/0/backend/vif", "/local/domain/0/backend/console",
+                "/local/domain/0/backend/qdisk", "/local/domain/0/backend/vfb", "/local/domain/0/backend/vkbd",
         };
         const Removal *r = userdata;
         char path[XEN_PATH_MAX];
 
         for (size_t i = 0; i < ARRAY_LEN(of_devices); i++)
                 remove_numbered(c, of_devices[i], r->id);
+        remove_troubles(c, r->id);
         for (size_t i = 0; i < ARRAY_LEN(of_domain) && r->remains == XEN_REMAINS_DOMAIN; i++)
                 remove_numbered(c, of_domain[i], r->id);
         if (r->model)
@@ -207,14 +211,17 @@ int entries_remove(XenStore *s, uint32_t id, const char *uuid, XenRemains remain
         return xenstore_change(s, fill_removal, &(const Removal){ id, uuid, remains, says(s, path, uuid) }, e);
 }
 
-static void fill_uuid_removal(XenStoreChange *c, const void *userdata) {
+static void fill_last_removal(XenStoreChange *c, const void *userdata) {
+        const Removal *r = userdata;
         char path[XEN_PATH_MAX];
 
-        change_remove(c, vm_path(userdata, path));
+        change_remove(c, vm_path(r->uuid, path));
+        if (r->id != 0)
+                remove_troubles(c, r->id);
 }
 
-int entries_remove_uuid(XenStore *s, const char *uuid, Error *e) {
-        return xenstore_change(s, fill_uuid_removal, uuid, e);
+int entries_remove_last(XenStore *s, uint32_t id, const char *uuid, Error *e) {
+        return xenstore_change(s, fill_last_removal, &(const Removal){ .id = id, .uuid = uuid }, e);
 }
 
 /* ---- finding ---- */

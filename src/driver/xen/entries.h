@@ -33,8 +33,10 @@ typedef enum XenRemains { XEN_REMAINS_DOMAIN, XEN_REMAINS_DEVICES } XenRemains;
 int entries_find(XenStore *s, const char *uuid, uint32_t *ret_id, XenRemains *ret_remains);
 /* Remove it, with what is kept under the uuid. Nothing there is fine. */
 int entries_remove(XenStore *s, uint32_t id, const char *uuid, XenRemains remains, Error *e);
-/* What is kept under the uuid alone. */
-int entries_remove_uuid(XenStore *s, const char *uuid, Error *e);
+/* Once the kernel has nothing of it any more: what is kept under the uuid alone, and what the kernel's drivers have
+ * complained about its devices (0: it is not known which) until then, which is of no use to whoever has the number now.
+ */
+int entries_remove_last(XenStore *s, uint32_t id, const char *uuid, Error *e);
 
 /* The guest's own directory. Returns buffer. */
 #define XEN_PATH_MAX 128

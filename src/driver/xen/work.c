@@ -289,8 +289,8 @@ static int clear(Tools *t, const uint8_t *uuid, Error *e) {
                 usleep(POLL_USEC);
         while (r >= 0 && id != 0 && device_backends_left(id))
                 usleep(POLL_USEC);
-        /* Of a domain whose other entries somebody else has removed. */
-        return r < 0 ? r : entries_remove_uuid(t->store, text, e);
+        /* Even of a domain whose other entries somebody else has removed. */
+        return r < 0 ? r : entries_remove_last(t->store, id, text, e);
 }
 
 /* The stub domain goes first: it holds pages of its target. */
