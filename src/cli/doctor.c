@@ -106,30 +106,26 @@ static void check_facts(Report *r, const json_t *manager) {
         }
 }
 
-static void check_emulators(Report *r, const json_t *manager) {
-        const json_t *all = json_object_get(manager, "emulators");
-
+/* What is found: a list of names with their paths. Returns how many. */
+static size_t add_programs(Report *r, const char *what, const json_t *all) {
         for (size_t i = 0; i < json_array_size(all); i++) {
                 const json_t *pair = json_array_get(all, i);
-                report_add(r, CHECK_OK, "emulator", NULL, "%s: %s",
+                report_add(r, CHECK_OK, what, NULL, "%s: %s",
                            string_or(json_string_value(json_array_get(pair, 0)), "?"),
                            string_or(json_string_value(json_array_get(pair, 1)), "?"));
         }
-        if (json_array_size(all) == 0)
+        return json_array_size(all);
+}
+
+static void check_emulators(Report *r, const json_t *manager) {
+        if (add_programs(r, "emulator", json_object_get(manager, "emulators")) == 0)
                 report_add(r, CHECK_WARN, "emulator", "sudo apt install qemu-system-x86, or another qemu-system-*",
                            "no emulator is installed");
 }
 
 /* None is no warning: most guests need none. */
 static void check_boot_loaders(Report *r, const json_t *manager) {
-        const json_t *all = json_object_get(manager, "boot_loaders");
-
-        for (size_t i = 0; i < json_array_size(all); i++) {
-                const json_t *pair = json_array_get(all, i);
-                report_add(r, CHECK_OK, "boot loader", NULL, "%s: %s",
-                           string_or(json_string_value(json_array_get(pair, 0)), "?"),
-                           string_or(json_string_value(json_array_get(pair, 1)), "?"));
-        }
+        (void)add_programs(r, "boot loader", json_object_get(manager, "boot_loaders"));
 }
 
 static void check_dnsmasq(Report *r, const json_t *manager) {

@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/string-util.h"
 
 int fifo_open(int dir_fd, const char *name, int *ret_fd) {
         struct stat st;
@@ -27,4 +29,18 @@ int fifo_make(int dir_fd, const char *name, uid_t owner, int *ret_fd) {
         if (owner != (uid_t)-1 && fchownat(dir_fd, name, owner, (gid_t)-1, AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
         return fifo_open(dir_fd, name, ret_fd);
+}
+
+int fifo_path(int dir_fd, const char *name, char **ret) {
+        char link[32], directory[4096];
+
+        snprintf(link, sizeof link, "/proc/self/fd/%d", dir_fd);
+        ssize_t n = readlink(link, directory, sizeof directory);
+        if (n < 0)
+                return -errno;
+        if (n == sizeof directory)
+                return -ENAMETOOLONG;
+        directory[n] = '\0';
+        *ret = string_printf("%s/%s", directory, name);
+        return *ret ? 0 : -ENOMEM;
 }

@@ -10,3 +10,7 @@ int fifo_make(int dir_fd, const char *name, uid_t owner, int *ret_fd);
 
 /* Non-blocking. -EINVAL when it is no FIFO. */
 int fifo_open(int dir_fd, const char *name, int *ret_fd);
+
+/* Its path, the caller's, for a jail, which binds by path: nobody but the daemon may rename anything in the directory.
+ */
+int fifo_path(int dir_fd, const char *name, char **ret);

@@ -189,45 +189,34 @@ static void test_devices_work(void **state) {
         rmdir(dir);
 }
 
-/* It may open what is root's until it has become another, and that alone: the mode says who else may, not the rights
- * that root has elsewhere. */
-static void test_becomes_another_itself(void **state) {
-        Baseline *b = *state;
+/* A device node of root's, 0600, is opened as root and again as another, with "&&" or "||" before the second's word. */
+static void check_device_of_root(Baseline *b, void (*add)(Jail *j, const char *path), const char *joint) {
         char dir[] = "/run/test-jail-XXXXXX", node[64], script[512];
         assert_non_null(mkdtemp(dir));
         snprintf(node, sizeof node, "%s/null", dir);
         assert_int_equal(mknod(node, S_IFCHR | 0600, makedev(1, 3)), 0);
         Jail j = system_jail();
         j.becomes_itself = true;
-        jail_add_root_device(&j, node);
+        add(&j, node);
         jail_add_bind(&j, "/usr/bin/setpriv", "/usr/bin/setpriv", false);
         snprintf(script, sizeof script,
                  "exec 2>/dev/null; echo >%s && echo root; exec setpriv --reuid=%d --regid=%d --clear-groups "
-                 "/bin/sh -c 'echo >%s || echo another'",
-                 node, JAIL_UID, JAIL_UID, node);
+                 "/bin/sh -c 'echo >%s %s echo another'",
+                 node, JAIL_UID, JAIL_UID, node, joint);
         check_shell(b->event, &j, script, "root\nanother\n");
         unlink(node);
         rmdir(dir);
 }
 
+/* It may open what is root's until it has become another, and that alone: the mode says who else may, not the rights
+ * that root has elsewhere. */
+static void test_becomes_another_itself(void **state) {
+        check_device_of_root(*state, jail_add_root_device, "||");
+}
+
 /* What is the jail's uid's it may open before as well as after. */
 static void test_opens_its_devices_before_and_after(void **state) {
-        Baseline *b = *state;
-        char dir[] = "/run/test-jail-XXXXXX", node[64], script[512];
-        assert_non_null(mkdtemp(dir));
-        snprintf(node, sizeof node, "%s/null", dir);
-        assert_int_equal(mknod(node, S_IFCHR | 0600, makedev(1, 3)), 0);
-        Jail j = system_jail();
-        j.becomes_itself = true;
-        jail_add_device(&j, node);
-        jail_add_bind(&j, "/usr/bin/setpriv", "/usr/bin/setpriv", false);
-        snprintf(script, sizeof script,
-                 "exec 2>/dev/null; echo >%s && echo root; exec setpriv --reuid=%d --regid=%d --clear-groups "
-                 "/bin/sh -c 'echo >%s && echo another'",
-                 node, JAIL_UID, JAIL_UID, node);
-        check_shell(b->event, &j, script, "root\nanother\n");
-        unlink(node);
-        rmdir(dir);
+        check_device_of_root(*state, jail_add_device, "&&");
 }
 
 static void test_filtered_makes_no_process(void **state) {

@@ -126,20 +126,10 @@ static int open_firmware(QemuGuest *q, Error *e) {
 
 /* ---- all together ---- */
 
-/* Where the directory is, for the jail, which binds out of it by path. Nobody else may rename anything there. */
 static int find_paths(QemuGuest *q) {
-        char link[32], path[4096];
+        int r = fifo_path(q->guest.dir_fd, CONSOLE_IN, &q->console_in_path);
 
-        snprintf(link, sizeof link, "/proc/self/fd/%d", q->guest.dir_fd);
-        ssize_t n = readlink(link, path, sizeof path);
-        if (n < 0)
-                return -errno;
-        if (n == sizeof path)
-                return -ENAMETOOLONG;
-        path[n] = '\0';
-        q->console_in_path = string_printf("%s/" CONSOLE_IN, path);
-        q->console_out_path = string_printf("%s/" CONSOLE_OUT, path);
-        return q->console_in_path && q->console_out_path ? 0 : -ENOMEM;
+        return r < 0 ? r : fifo_path(q->guest.dir_fd, CONSOLE_OUT, &q->console_out_path);
 }
 
 int qemu_files_make(QemuGuest *q, Error *e) {

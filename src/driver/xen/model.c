@@ -357,20 +357,10 @@ int model_find_program(const DriverHost *host, char **ret, Error *e) {
         return *ret ? 0 : error_set_errno(e, ENOMEM, "Failed to find the device model");
 }
 
-/* Where the directory is, for the jail, which binds out of it by path. Nobody else may rename anything there. */
 static int find_paths(Model *m) {
-        char link[32], path[4096];
+        int r = fifo_path(m->guest->dir_fd, CONSOLE_IN, &m->console_in_path);
 
-        snprintf(link, sizeof link, "/proc/self/fd/%d", m->guest->dir_fd);
-        ssize_t n = readlink(link, path, sizeof path);
-        if (n < 0)
-                return -errno;
-        if (n == sizeof path)
-                return -ENAMETOOLONG;
-        path[n] = '\0';
-        m->console_in_path = string_printf("%s/" CONSOLE_IN, path);
-        m->console_out_path = string_printf("%s/" CONSOLE_OUT, path);
-        return m->console_in_path && m->console_out_path ? 0 : -ENOMEM;
+        return r < 0 ? r : fifo_path(m->guest->dir_fd, CONSOLE_OUT, &m->console_out_path);
 }
 
 /* The emulated serial line. The FIFOs stay root's, as which the model opens them. */
