@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/random.h"
 #include "base/string-util.h"
 #include "base/time-util.h"
 #include "cli/call.h"
@@ -326,48 +327,72 @@ static int create(Cli *cli, const Request *q, char **ret_name, Error *e) {
         return r < 0 ? r : read_name(reply, ret_name, e);
 }
 
-static bool is_among(const json_t *domains, const char *name) {
-        for (size_t i = 0; i < json_array_size(domains); i++)
-                if (string_equal(value_text(json_array_get(domains, i), "name"), name))
-                        return true;
-        return false;
+/* A MAC such as the daemon takes where none is given. */
+static int choose_mac(char **ret, Error *e) {
+        AUTO(string_drop) char *text = NULL;
+        uint8_t b[3];
+
+        int r = random_bytes(b, sizeof b);
+        if (r < 0)
+                return error_set_errno(e, r, "cannot choose a MAC");
+        text = string_printf("00:16:3e:%02x:%02x:%02x", b[0], b[1], b[2]);
+        return text && string_replace(ret, text) >= 0 ? 0 : no_memory(e);
 }
 
-/* A domain of ours whose boot loader runs, and that was not there before. */
-static int find_creating(Cli *cli, const json_t *before, char **ret_name, Error *e) {
-        AUTO(json_drop) json_t *now = NULL;
+static bool is_ours(const json_t *domain, const Request *q) {
+        const json_t *nic = json_array_get(json_object_get(domain, "nics"), 0);
 
-        int r = objects_load(cli, OBJECT_DOMAIN, false, &now, e);
-        for (size_t i = 0; r >= 0 && i < json_array_size(now) && !*ret_name; i++) {
-                const json_t *d = json_array_get(now, i);
-                const char *name = value_text(d, "name");
+        return string_equal(value_text(domain, "state"), "creating") &&
+               string_equal(value_text(nic, "network"), q->network) &&
+               strcasecmp(value_text(nic, "mac"), q->first_mac) == 0;
+}
 
-                if (string_equal(value_text(d, "state"), "creating") && !is_among(before, name) &&
-                    string_replace(ret_name, name) < 0)
+/* The domain that is being created for us, once its boot loader runs. A network has each MAC once, and the daemon
+ * answers us in the order in which we ask: so it is ours, unless we have been refused, which the call then tells. */
+static int find_creating(Cli *cli, const Request *q, char **ret_name, Error *e) {
+        AUTO(json_drop) json_t *domains = NULL;
+
+        int r = objects_load(cli, OBJECT_DOMAIN, false, &domains, e);
+        for (size_t i = 0; r >= 0 && i < json_array_size(domains) && !*ret_name; i++) {
+                const json_t *d = json_array_get(domains, i);
+
+                if (is_ours(d, q) && string_replace(ret_name, value_text(d, "name")) < 0)
                         return no_memory(e);
         }
         return r;
 }
 
-/* The daemon answers when the menu has been answered; so that somebody can, the console is attached to before that. */
-static int create_at_console(Cli *cli, const Request *q, char **ret_name, Error *e) {
+/* Until it is answered (1), or there is a menu (0). */
+static int wait_for_menu(Cli *cli, const Request *q, PendingCall *p, char **ret_name, Error *e) {
+        AUTO(string_drop) char *name = NULL;
+        int r = 0;
+
+        while (r == 0 && !name) {
+                r = pending_wait(cli, p, APPEAR_USEC, e);
+                if (r == 0)
+                        r = find_creating(cli, q, &name, e);
+        }
+        if (r == 0)
+                r = pending_wait(cli, p, 0, e);
+        if (r == 0)
+                *ret_name = TAKE(name);
+        return r;
+}
+
+/* The daemon answers when the menu has been answered; so that somebody can, the console is attached to before that.
+ * Which domain's, its MAC tells, which therefore is known beforehand. */
+static int create_at_console(Cli *cli, Request *q, char **ret_name, Error *e) {
         AUTO(message_drop) sd_bus_message *m = NULL;
         AUTO(pending_drop) PendingCall call_under_way = { 0 };
-        AUTO(json_drop) json_t *before = NULL;
         sd_bus_message *reply;
 
-        int r = objects_load(cli, OBJECT_DOMAIN, false, &before, e);
+        int r = *q->first_mac ? 0 : choose_mac(&q->first_mac, e);
         if (r >= 0)
                 r = prepare_call(cli, q, &m, e);
         if (r >= 0)
                 r = pending_begin(cli, m, CALL_MENU_USEC, &call_under_way, e);
-        if (r < 0)
-                return r;
-        while ((r = pending_wait(cli, &call_under_way, APPEAR_USEC, e)) == 0 && !*ret_name) {
-                r = find_creating(cli, before, ret_name, e);
-                if (r < 0)
-                        return r;
-        }
+        if (r >= 0)
+                r = wait_for_menu(cli, q, &call_under_way, ret_name, e);
         if (r == 0) {
                 say("%s is starting", *ret_name);
                 r = console_attach(cli, *ret_name, e);

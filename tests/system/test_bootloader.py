@@ -211,6 +211,23 @@ def test_menu_at_the_command_line(start, alice, scope, broker, bootable, network
         assert process.wait(20) == 0
 
 
+def test_two_menus_at_the_command_line(start, broker, disk, network):
+    """Who creates two at once gets each one's own console, whether she chose its MAC or not."""
+    user = broker.people["alice"]
+    processes = {}
+    for word, more in [("apple", ["--mac", network.mac("one").upper()]), ("cherry", []), ("plum", [])]:
+        menu = told(f"print('menu of {word}', flush=True); print('chosen:', input()[::-1]); time.sleep(1); sys.exit(6)")
+        processes[word] = subprocess.Popen(
+            [os.path.join(BUILD, "debmarshal"), "--address", broker.daemon.peer_address, "domain", "create", "-n", network.name,
+             "-m", "32M", "-d", disk + ":ro", "--hypervisor", "qemu", "--bootloader", "puppet", "--console", "--cmdline", menu,
+             *more], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=user.home,
+            env=user.environment(), **user.popen_identity())
+    for word, process in processes.items():
+        out, said = process.communicate(f"{word}\n", timeout=60)
+        assert f"menu of {word}" in out and f"chosen: {word[::-1]}" in out, out + said
+        assert "exited with status 6" in said and process.returncode == 1
+
+
 def test_command_line_tells_of_a_failure(broker, disk, network):
     user = broker.people["alice"]
     result = subprocess.run([os.path.join(BUILD, "debmarshal"), "--address", broker.daemon.peer_address, "domain", "create",
