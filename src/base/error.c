@@ -119,6 +119,10 @@ int error_move(Error *to, Error *from) {
         return code;
 }
 
+int error_copy(Error *to, const Error *from) {
+        return error_is_set(from) ? error_set(to, from->id, "%s", error_text(from)) : 0;
+}
+
 void error_clear(Error *e) {
         if (!e)
                 return;

@@ -60,6 +60,10 @@ void error_prefix(Error *e, const char *format, ...) PRINTF_LIKE(2, 3);
  */
 int error_move(Error *to, Error *from);
 
+/* Give a copy of *from's content to *to if *to is clear. Returns the errno of *from, so 0 when from is NULL or clear: a
+ * callback that is told of a failure goes on from there as after any call that may have failed. */
+int error_copy(Error *to, const Error *from);
+
 /* Drop the message and go back to ERROR_NONE. Usable with AUTO(). */
 void error_clear(Error *e);
 

@@ -104,6 +104,27 @@ static void test_move(void **state) {
         assert_false(error_is_set(&from));
 }
 
+static void test_copy(void **state) {
+        (void)state;
+        AUTO(error_clear) Error to = ERROR_INIT, from = ERROR_INIT;
+
+        assert_int_equal(error_copy(&to, NULL), 0);
+        assert_int_equal(error_copy(&to, &from), 0);
+        assert_false(error_is_set(&to));
+
+        error_set(&from, ERROR_BUSY, "%s", "100%s");
+        assert_int_equal(error_copy(&to, &from), error_errno(ERROR_BUSY));
+        assert_int_equal(to.id, ERROR_BUSY);
+        assert_string_equal(error_text(&to), "100%s");
+        assert_string_equal(error_text(&from), "100%s");
+        assert_int_equal(error_copy(NULL, &from), error_errno(ERROR_BUSY));
+
+        error_clear(&from);
+        error_set(&from, ERROR_TIMEOUT, "later");
+        assert_int_equal(error_copy(&to, &from), error_errno(ERROR_TIMEOUT));
+        assert_string_equal(error_text(&to), "100%s");
+}
+
 static void test_text_without_memory(void **state) {
         (void)state;
         const Error e = { .id = ERROR_NETWORK_NOT_FOUND };
@@ -120,6 +141,7 @@ int main(void) {
                 cmocka_unit_test(test_value_is_escaped_and_cut),
                 cmocka_unit_test(test_prefix),
                 cmocka_unit_test(test_move),
+                cmocka_unit_test(test_copy),
                 cmocka_unit_test(test_text_without_memory),
         };
 

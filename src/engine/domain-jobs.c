@@ -228,7 +228,7 @@ static void guest_stopped(Guest *g) {
 static void creation_undo(struct DomainJob *job, const Error *why, bool guest_lives) {
         Domain *d = job->domain;
 
-        error_set(&job->error, why->id, "%s", error_text(why));
+        error_copy(&job->error, why);
         d->end_reason = END_FAILED; /* for those who wait, if it had been shown */
         (void)string_replace(&d->end_message, error_text(why));
         registry_set_domain_state(&job->engine->registry, d, DOMAIN_DESTROYING);

@@ -150,7 +150,7 @@ int network_begin_removal(Engine *e, Network *n, EngineDone done, void *userdata
 static void creation_undo(struct NetworkJob *job, const Error *why) {
         Network *n = job->network;
 
-        error_set(&job->error, why->id, "%s", error_text(why));
+        error_copy(&job->error, why);
         registry_set_network_state(&job->engine->registry, n, NETWORK_DESTROYING);
         if (n->process.pidfd >= 0)
                 removal_kill(job);

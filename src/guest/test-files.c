@@ -40,9 +40,7 @@ static void job_done(FilesJob *j, GuestFiles *files, const Error *e) {
         Rig *rig = j->userdata;
 
         rig->done = true;
-        if (e)
-                error_set(&rig->error, e->id, "%s", error_text(e));
-        else {
+        if (error_copy(&rig->error, e) >= 0) {
                 rig->files = *files;
                 guest_files_init(files);
         }

@@ -209,8 +209,7 @@ static void on_spawned(Spawn *s, const Error *failure) {
         KeeperStart *k = container_of(s, KeeperStart, spawn);
         AUTO(error_clear) Error e = ERROR_INIT;
 
-        if (failure) {
-                error_set(&e, failure->id, "%s", error_text(failure));
+        if (error_copy(&e, failure) < 0) {
                 if (failure->id == ERROR_INTERNAL)
                         add_hint(&e);
         } else {

@@ -29,7 +29,7 @@ static void on_act(InsideJob *j, FdSet *fds, const Error *e) {
         a->done = true;
         if (e) {
                 assert_null(fds);
-                error_set(&a->error, e->id, "%s", error_text(e));
+                error_copy(&a->error, e);
                 return;
         }
         for (size_t i = 0; i < fds->count; i++)
@@ -210,8 +210,7 @@ static void on_started(Capture *c, int read_fd, const Error *e) {
         Watch *w = c->userdata;
         w->started = true;
         w->read_fd = read_fd;
-        if (e)
-                error_set(&w->error, e->id, "%s", error_text(e));
+        error_copy(&w->error, e);
 }
 
 static void on_ended(Capture *c) {

@@ -61,8 +61,7 @@ static inline void rig_done(KeeperStart *k, const Error *e) {
         Rig *rig = k->userdata;
         rig->done = true;
         rig->failed = e != NULL;
-        if (e)
-                error_set(&rig->error, e->id, "%s", error_text(e));
+        error_copy(&rig->error, e);
 }
 
 static inline void rig_ended(Process *p, const ChildExit *exit UNUSED) {

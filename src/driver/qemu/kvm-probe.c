@@ -3,28 +3,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
 #include "base/fd.h"
 #include "base/time-util.h"
-#include "core/worker.h"
+#include "driver/probe.h"
 
 #define DEVICE        "/dev/kvm"
 #define DEADLINE_USEC (2 * USEC_PER_SEC)
 
-typedef struct KvmProbe {
-        Worker worker;
-        GuestAnswer answer;
-        void *userdata;
-        bool privileged;
-} KvmProbe;
-
 /* ---- in the worker ---- */
 
-static int open_device(const KvmProbe *p, int *ret_fd, Error *e) {
+static int open_device(const DriverHost *host, int *ret_fd, Error *e) {
         AUTO(fd_drop) int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
         struct stat st;
 
@@ -38,7 +30,7 @@ static int open_device(const KvmProbe *p, int *ret_fd, Error *e) {
         if (fd < 0 || fstat(fd, &st) < 0)
                 return error_set(e, ERROR_NOT_SUPPORTED, "Failed to open " DEVICE ": %s", strerror(errno));
         /* Emulators never run as root, only with the device's group. */
-        if (p->privileged && (st.st_mode & 0060) != 0060 && (st.st_mode & 0006) != 0006)
+        if (host->privileged && (st.st_mode & 0060) != 0060 && (st.st_mode & 0006) != 0006)
                 return error_set(e, ERROR_NOT_SUPPORTED,
                                  DEVICE " has mode %o, so only root may use it: it takes 0660 (chmod, or a udev rule)",
                                  st.st_mode & 07777);
@@ -46,11 +38,11 @@ static int open_device(const KvmProbe *p, int *ret_fd, Error *e) {
         return 0;
 }
 
-static int run_probe(void *input, UNUSED WorkerReply *reply, Error *e) {
+static int run_probe(void *host, UNUSED WorkerReply *reply, Error *e) {
         AUTO(fd_drop) int device = -1;
         AUTO(fd_drop) int vm = -1;
 
-        int r = open_device(input, &device, e);
+        int r = open_device(host, &device, e);
         if (r < 0)
                 return r;
         int version = ioctl(device, KVM_GET_API_VERSION, 0);
@@ -67,40 +59,15 @@ static int run_probe(void *input, UNUSED WorkerReply *reply, Error *e) {
 
 /* ---- in the daemon ---- */
 
-static void probe_done(Worker *w, UNUSED WorkerReply *reply, const Error *failure) {
-        KvmProbe *p = w->userdata;
-        GuestAnswer answer = p->answer;
-        void *userdata = p->userdata;
-        AUTO(error_clear) Error e = ERROR_INIT;
-
-        if (failure && failure->id == ERROR_TIMEOUT)
-                error_set(&e, ERROR_NOT_SUPPORTED,
-                          DEVICE
-                          " is there, but runs a guest's code slower than an emulator does, or not at all: this host "
-                          "seems to be a virtual machine without nested virtualisation");
-        else if (failure)
-                error_set(&e, ERROR_NOT_SUPPORTED, "%s", error_text(failure));
-        free(p);
-        answer(userdata, -1, error_is_set(&e) ? &e : NULL);
-}
+static const ProbeLook look = {
+        .what = "probing KVM",
+        .run = run_probe,
+        .deadline_usec = DEADLINE_USEC,
+        .too_late = DEVICE
+        " is there, but runs a guest's code slower than an emulator does, or not at all: this host seems to be a "
+        "virtual machine without nested virtualisation",
+};
 
 int kvm_probe(const DriverHost *host, GuestAnswer answer, void *userdata, Error *e) {
-        KvmProbe *p = calloc(1, sizeof *p);
-
-        if (!p)
-                return error_set_errno(e, ENOMEM, "Failed to probe KVM");
-        p->answer = answer;
-        p->userdata = userdata;
-        p->privileged = host->privileged;
-        worker_init(&p->worker);
-        p->worker.what = "probing KVM";
-        p->worker.run = run_probe;
-        p->worker.input = p;
-        p->worker.deadline_usec = DEADLINE_USEC;
-        p->worker.done = probe_done;
-        p->worker.userdata = p;
-        int r = worker_start(&p->worker, host->event, e);
-        if (r < 0)
-                free(p);
-        return r;
+        return probe_in_worker(host, &look, answer, userdata, e);
 }

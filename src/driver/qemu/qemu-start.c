@@ -273,7 +273,7 @@ static void monitor_closed(void *userdata, const Error *why) {
                 process_kill(&q->process);
                 return;
         }
-        error_set(&e, why->id, "%s", error_text(why));
+        error_copy(&e, why);
         fail(q, &e);
 }
 
@@ -291,12 +291,10 @@ static void set_up(void *userdata, UNUSED json_t *result, const Error *failure) 
 
         if (q->state != QEMU_SETTING || !qmp_is_open(q->qmp)) /* monitor_closed() comes, and sees to it */
                 return;
-        if (!failure) {
+        if (error_copy(&e, failure) < 0)
+                fail(q, &e);
+        else
                 confirmed(q);
-                return;
-        }
-        error_set(&e, failure->id, "%s", error_text(failure));
-        fail(q, &e);
 }
 
 static void on_setting_failed(void *userdata, UNUSED json_t *result, const Error *failure) {
@@ -498,11 +496,12 @@ static void kernel_chosen(BootLoaderJob *j, BootChoice *choice, const Error *fai
         QemuGuest *q = j->userdata;
         AUTO(error_clear) Error e = ERROR_INIT;
 
-        if (failure)
-                error_set(&e, failure->id, "%s", error_text(failure));
-        else
+        int r = error_copy(&e, failure);
+        if (r >= 0) {
                 boot_take(&q->guest, choice);
-        if (failure || launch(q, &e) < 0)
+                r = launch(q, &e);
+        }
+        if (r < 0)
                 fail(q, &e);
 }
 

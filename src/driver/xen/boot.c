@@ -34,33 +34,30 @@ static void let_run(XenGuest *x) {
 void xen_boot_modelled(XenGuest *x, const Error *failure) {
         AUTO(error_clear) Error e = ERROR_INIT;
 
-        if (!failure) {
+        if (error_copy(&e, failure) < 0)
+                xen_guest_fail(x, &e);
+        else
                 let_run(x);
-                return;
-        }
-        error_set(&e, failure->id, "%s", error_text(failure));
-        xen_guest_fail(x, &e);
 }
 
 static void join_next(XenGuest *x);
 
+static int take_stub_reply(XenGuest *x, WorkerReply *reply, Error *e) {
+        StartWorkReply answer;
+
+        if (reply->length != sizeof answer || reply->fds.count != 1)
+                return error_set(e, ERROR_INTERNAL, "Garbled answer about a stub domain");
+        memcpy(&answer, reply->data, sizeof answer);
+        return stub_connect(&x->stub, answer.id, fd_take(&reply->fds.fds[0]), e);
+}
+
 static void stub_made(Worker *w, WorkerReply *reply, const Error *failure) {
         XenGuest *x = w->userdata;
         AUTO(error_clear) Error e = ERROR_INIT;
-        StartWorkReply answer;
-        int r = 0;
 
         fd_drop(&x->stub_kernel);
         fd_drop(&x->stub_initrd);
-        if (failure)
-                r = error_set(&e, failure->id, "%s", error_text(failure));
-        else if (reply->length != sizeof answer || reply->fds.count != 1)
-                r = error_set(&e, ERROR_INTERNAL, "Garbled answer about a stub domain");
-        else {
-                memcpy(&answer, reply->data, sizeof answer);
-                r = stub_connect(&x->stub, answer.id, fd_take(&reply->fds.fds[0]), &e);
-        }
-        if (r < 0) {
+        if (error_copy(&e, failure) < 0 || take_stub_reply(x, reply, &e) < 0) {
                 xen_guest_fail(x, &e);
                 return;
         }
@@ -153,8 +150,7 @@ static void nic_joined(Worker *w, WorkerReply *reply, const Error *failure) {
         XenGuest *x = w->userdata;
         AUTO(error_clear) Error e = ERROR_INIT;
 
-        if (failure) {
-                error_set(&e, failure->id, "%s", error_text(failure));
+        if (error_copy(&e, failure) < 0) {
                 xen_guest_fail(x, &e);
                 return;
         }
@@ -187,9 +183,7 @@ static void built(Worker *w, WorkerReply *reply, const Error *failure) {
         XenGuest *x = w->userdata;
         AUTO(error_clear) Error e = ERROR_INIT;
 
-        if (failure)
-                error_set(&e, failure->id, "%s", error_text(failure));
-        if (failure || take_start_reply(x, reply, &e) < 0) {
+        if (error_copy(&e, failure) < 0 || take_start_reply(x, reply, &e) < 0) {
                 xen_guest_fail(x, &e);
                 return;
         }
@@ -246,16 +240,15 @@ static void kernel_chosen(BootLoaderJob *j, BootChoice *choice, const Error *fai
         XenGuest *x = j->userdata;
         AUTO(error_clear) Error e = ERROR_INIT;
 
-        if (failure)
-                error_set(&e, failure->id, "%s", error_text(failure));
-        else {
+        int r = error_copy(&e, failure);
+        if (r >= 0) {
                 boot_take(&x->guest, choice);
-                if (build(x, &e) >= 0) {
-                        xen_guest_set_state(x, XEN_BUILDING);
-                        return;
-                }
+                r = build(x, &e);
         }
-        xen_guest_fail(x, &e);
+        if (r >= 0)
+                xen_guest_set_state(x, XEN_BUILDING);
+        else
+                xen_guest_fail(x, &e);
 }
 
 static int load(XenGuest *x, WorkerReply *reply, Error *e) {
@@ -281,9 +274,7 @@ static void entered(Worker *w, WorkerReply *reply, const Error *failure) {
         XenGuest *x = w->userdata;
         AUTO(error_clear) Error e = ERROR_INIT;
 
-        if (failure)
-                error_set(&e, failure->id, "%s", error_text(failure));
-        if (failure || load(x, reply, &e) < 0)
+        if (error_copy(&e, failure) < 0 || load(x, reply, &e) < 0)
                 xen_guest_fail(x, &e);
 }
 
@@ -309,15 +300,14 @@ static void files_opened(FilesJob *j, GuestFiles *files, const Error *failure) {
         XenGuest *x = j->userdata;
         AUTO(error_clear) Error e = ERROR_INIT;
 
-        if (failure)
-                error_set(&e, failure->id, "%s", error_text(failure));
-        else {
+        int r = error_copy(&e, failure);
+        if (r >= 0) {
                 x->guest.files = *files;
                 guest_files_init(files); /* taken */
-                if (xen_boot(x, &e) >= 0)
-                        return;
+                r = xen_boot(x, &e);
         }
-        xen_guest_fail(x, &e);
+        if (r < 0)
+                xen_guest_fail(x, &e);
 }
 
 /* The former domain is gone. */

@@ -9,14 +9,12 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "base/string-util.h"
 #include "base/time-util.h"
-#include "core/worker.h"
 #include "driver/probe.h"
 #include "driver/xen/build.h"
 #include "driver/xen/hypervisor.h"
@@ -189,12 +187,6 @@ static int look(void *host, WorkerReply *reply, Error *e) {
 
 /* ---- in the daemon ---- */
 
-typedef struct Probe {
-        Worker worker;
-        GuestAnswer answer;
-        void *userdata;
-} Probe;
-
 static char seen[WORKER_REPLY_MAX];
 static size_t n_facts;
 static const char *facts[FACTS_MAX * TEXTS_PER_FACT];
@@ -202,52 +194,30 @@ static const char *facts[FACTS_MAX * TEXTS_PER_FACT];
 static void keep(const WorkerReply *reply) {
         size_t n = 0;
 
+        n_facts = 0;
+        if (!reply)
+                return;
         memcpy(seen, reply->data, reply->length);
         for (size_t i = 0; i < reply->length && n < ARRAY_LEN(facts); i += strlen(seen + i) + 1)
                 facts[n++] = seen + i;
         n_facts = n / TEXTS_PER_FACT;
 }
 
-static void looked(Worker *w, WorkerReply *reply, const Error *failure) {
-        Probe *p = w->userdata;
-        GuestAnswer answer = p->answer;
-        void *userdata = p->userdata;
-        AUTO(error_clear) Error e = ERROR_INIT;
-
-        free(p);
-        n_facts = 0;
-        if (failure && failure->id == ERROR_TIMEOUT)
-                error_set(&e, ERROR_NOT_SUPPORTED, "Xen or xenstored does not answer: is xenstored running?");
-        else if (failure)
-                error_set(&e, ERROR_NOT_SUPPORTED, "%s", error_text(failure));
-        else
-                keep(reply);
-        answer(userdata, -1, error_is_set(&e) ? &e : NULL);
-}
+static const ProbeLook probe_look = {
+        .what = "looking at Xen",
+        .run = look,
+        .deadline_usec = DEADLINE_USEC,
+        .too_late = "Xen or xenstored does not answer: is xenstored running?",
+        .found = keep,
+};
 
 int xen_facts_probe(const DriverHost *host, GuestAnswer answer, void *userdata, Error *e) {
         AUTO(error_clear) Error verdict = ERROR_INIT;
 
-        if (!host->privileged) {
-                error_set(&verdict, ERROR_NOT_SUPPORTED, "Xen is for the system scope: only root may make domains");
-                return probe_answer_later(host, &verdict, answer, userdata, e);
-        }
-        Probe *p = calloc(1, sizeof *p);
-        if (!p)
-                return error_set_errno(e, ENOMEM, "Failed to look at Xen");
-        p->answer = answer;
-        p->userdata = userdata;
-        worker_init(&p->worker);
-        p->worker.what = "looking at Xen";
-        p->worker.run = look;
-        p->worker.input = (void *)(uintptr_t)host; /* read only */
-        p->worker.deadline_usec = DEADLINE_USEC;
-        p->worker.done = looked;
-        p->worker.userdata = p;
-        int r = worker_start(&p->worker, host->event, e);
-        if (r < 0)
-                free(p);
-        return r;
+        if (host->privileged)
+                return probe_in_worker(host, &probe_look, answer, userdata, e);
+        error_set(&verdict, ERROR_NOT_SUPPORTED, "Xen is for the system scope: only root may make domains");
+        return probe_answer_later(host, &verdict, answer, userdata, e);
 }
 
 int xen_facts_describe(size_t index, DriverFact *ret) {

@@ -364,10 +364,9 @@ static void cleared(Worker *w, UNUSED WorkerReply *reply, const Error *failure) 
                 finish_stop(x);
         else if (x->state == XEN_FAILING)
                 finish_failure(x);
-        else if (failure) {
-                error_set(&e, failure->id, "%s", error_text(failure));
+        else if (error_copy(&e, failure) < 0)
                 xen_guest_fail(x, &e);
-        } else
+        else
                 xen_boot_anew(x);
 }
 
@@ -533,12 +532,10 @@ static void model_confirmed(Model *m, const Error *failure) {
                 xen_boot_modelled(x, failure);
         else if (x->id == 0) /* adopted() will see */
                 return;
-        else if (!failure)
-                adoption_done(x);
-        else {
-                error_set(&e, failure->id, "%s", error_text(failure));
+        else if (error_copy(&e, failure) < 0)
                 xen_guest_fail(x, &e);
-        }
+        else
+                adoption_done(x);
 }
 
 /* The guest cannot go on without it. */

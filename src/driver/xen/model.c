@@ -221,7 +221,7 @@ static void monitor_closed(void *userdata, const Error *why) {
                 process_kill(&m->process);
                 return;
         }
-        error_set(&e, why->id, "%s", error_text(why));
+        error_copy(&e, why);
         fail(m, &e);
 }
 
@@ -244,9 +244,7 @@ static void set_up(void *userdata, UNUSED json_t *result, const Error *failure) 
 
         if (m->state != MODEL_SETTING || !qmp_is_open(m->qmp)) /* monitor_closed() comes, and sees to it */
                 return;
-        if (failure)
-                error_set(&e, failure->id, "%s", error_text(failure));
-        if (failure || check_harmless(m, &e) < 0) {
+        if (error_copy(&e, failure) < 0 || check_harmless(m, &e) < 0) {
                 fail(m, &e);
                 return;
         }
