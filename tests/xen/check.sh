@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs tests/xen in real Xen, on two machines at a time ($XEN_MACHINES), each with half of the tests: one keeps not much more than one
-# processor busy. Writes RESULTS/1 and RESULTS/2, and their junit files as one into $DEBMARSHAL_RESULTS.
+# Runs tests/xen in real Xen, on two machines at a time ($XEN_MACHINES), each with one processor and half of the
+# tests. Writes RESULTS/1 and RESULTS/2, and their junit files as one into $DEBMARSHAL_RESULTS.
 #
 # usage: check.sh DOM0 GUESTS BUILD RESULTS [PYTEST-ARGUMENT]...
 #        DOM0 is made if it is not there, by dom0.sh; the rest is as in run.sh.

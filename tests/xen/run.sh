@@ -45,6 +45,7 @@ gcc -nostdlib -m16 -Wl,-m,elf_i386,--oformat=binary,-Ttext=0x7c00 -o "$share/tre
 qemu-img convert -f raw -O qcow2 "$share/boot.img" "$share/tree/guests/boot.qcow2"
 mkdir "$share/tree/guests/fake-models"
 gcc -static -o "$share/fake-model" "$here/fake-model.c"
+gcc -static -o "$share/tick" "$here/tick.c"
 for fake in dies-at-once dies-later never-confirms keeps-its-privilege fills-its-log; do
 	cp "$share/fake-model" "$share/tree/guests/fake-models/$fake"
 done
@@ -57,13 +58,13 @@ env | grep -E '^(DEBMARSHAL_SWEEP|PAIRS)=' >"$share/environment" || true
 : >"$share/output"
 : >>"$share/arguments"
 
-# What each of these is for, and what happens without it: docs/xen.md, "Xen in QEMU". Of its memory it uses two gigabytes; the
+# What each of these is for, tick too, and what happens without it: docs/xen.md, "Xen in QEMU". Of its memory it uses two gigabytes; the
 # rest is for one guest that has more than lies below 4 GiB, and touches little of it.
 cpu=EPYC,-monitor,-smap,-smep,+svm,+npt,-rdtscp,-avx,-avx2,-f16c,-fma
 xen="console=com1 com1=115200,8n1 dom0_mem=1000M,max:1000M cpuidle=0 spec-ctrl=eager-fpu bootscrub=0 loglvl=warning guest_loglvl=warning"
 
 start=$SECONDS
-timeout --kill-after=5 $((seconds + 30)) qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu "$cpu" -smp 2 -m 7168 \
+timeout --kill-after=5 $((seconds + 30)) qemu-system-x86_64 -M q35 -accel tcg,thread=multi -cpu "$cpu" -smp 1 -m 7168 \
 	-nodefaults -no-user-config -display none -no-reboot -serial "file:$share/serial.log" \
 	-kernel "$dom0/xen" -append "$xen" -initrd "$dom0/vmlinuz console=hvc0 quiet,$dom0/dom0.cpio" \
 	-fsdev "local,id=share,path=$share,security_model=none,multidevs=remap" \
