@@ -51,8 +51,7 @@ void fake_vchan_close(void) {
 struct libxenvchan *libxenvchan_client_init(struct xentoollog_logger *logger, int domain, const char *path) {
         (void)logger;
         (void)domain;
-        (void)path;
-        if (!fake_vchan.served)
+        if (!fake_vchan.served || (fake_vchan.only && !strstr(path, fake_vchan.only)))
                 return NULL;
         fake_vchan.connected++;
         event_fd = eventfd(0, EFD_CLOEXEC);

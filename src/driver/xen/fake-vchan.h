@@ -8,9 +8,10 @@
 #define FAKE_RING 1024
 
 typedef struct FakeVchan {
-        bool served; /* a client may connect */
-        bool closed; /* by the server */
-        bool broken; /* waiting for it fails */
+        bool served;      /* a client may connect */
+        const char *only; /* to this one; NULL: to any */
+        bool closed;      /* by the server */
+        bool broken;      /* waiting for it fails */
         unsigned connected, disconnected;
         char to_client[FAKE_RING], from_client[FAKE_RING];
         size_t n_to_client, n_from_client;

@@ -80,7 +80,7 @@ static void add_stub_lines(Argv *a) {
         argv_add_pair(a, "-chardev", "pipe,id=console,path=" MODEL_STUB_SERIAL_PATH);
         argv_add_pair(a, "-serial", "chardev:console");
         argv_add_pair(a, "-display", "none");
-        argv_add_pair(a, "-vnc", "unix:" MODEL_STUB_VNC_PATH);
+        argv_add_pair(a, "-vnc", "unix:" MODEL_STUB_VNC_PATH ",share=force-shared");
 }
 
 /* A disk that a kernel may put away for Xen's own is a -drive: of any other QEMU drops the device's reference, which is

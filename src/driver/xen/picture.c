@@ -12,7 +12,6 @@
 
 #include "base/fd.h"
 
-#define SIDE_MAX      16384u
 #define HEADER_MAX    64 /* of a PPM: three numbers */
 #define BYTES_A_POINT 3u
 
@@ -81,7 +80,7 @@ static int parse(const char *data, size_t length, const uint8_t **ret_points, ui
         if (sscanf(header, "P6 %5u %5u 255%n", &width, &height, &used) != 2 || used == 0)
                 return -EBADMSG;
         size_t at = (size_t)used + 1; /* one space behind it */
-        if (width == 0 || height == 0 || width > SIDE_MAX || height > SIDE_MAX || at > length ||
+        if (width == 0 || height == 0 || width > PICTURE_SIDE_MAX || height > PICTURE_SIDE_MAX || at > length ||
             length - at < (size_t)BYTES_A_POINT * width * height)
                 return -EBADMSG;
         *ret_points = (const uint8_t *)data + at;
@@ -111,6 +110,14 @@ static int read_file(int fd, char **ret, size_t *ret_length) {
         return 0;
 }
 
+static int tell(int r, Error *e) {
+        return r < 0 ? error_set_errno(e, r, "Failed to convert the screenshot") : 0;
+}
+
+int picture_encode(const uint8_t *points, uint32_t width, uint32_t height, int *ret_fd, Error *e) {
+        return tell(encode(points, width, height, ret_fd), e);
+}
+
 int picture_convert(int ppm_fd, int *ret_fd, Error *e) {
         const uint8_t *points;
         uint32_t width, height;
@@ -125,5 +132,5 @@ int picture_convert(int ppm_fd, int *ret_fd, Error *e) {
         free(data);
         if (r == -EBADMSG || r == -EFBIG)
                 return error_set(e, ERROR_HYPERVISOR_FAILED, "The device model's picture of the screen is none");
-        return r < 0 ? error_set_errno(e, r, "Failed to convert the screenshot") : 0;
+        return tell(r, e);
 }

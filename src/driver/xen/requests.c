@@ -99,9 +99,6 @@ static int ask_screen(Guest *g, int (*what)(Qmp *qmp, unsigned number, GuestAnsw
                 return error_set(e, ERROR_NOT_SUPPORTED,
                                  "A Xen guest of type %s has a screen only when it is created with a vnc_password",
                                  machine_type_name(x->type));
-        if (xen_guest_has_stub(x))
-                return error_set(e, ERROR_NOT_SUPPORTED,
-                                 "No picture can be had of the screen of a guest with a stub domain: a viewer can");
         if (!model_qmp(&x->model))
                 return error_set(e, ERROR_INVALID_STATE, "The device model of domain %s is ending", g->domain->name);
         return what(model_qmp(&x->model), ++x->n_requests, answer, userdata, e);
@@ -172,6 +169,12 @@ static int view(Guest *g, int (*what)(Qmp *qmp, unsigned number, GuestAnswer ans
 }
 
 int xen_guest_screenshot(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
+        XenGuest *x = xen_guest(g);
+
+        if (xen_guest_has_stub(x)) {
+                int r = check_up(x, e);
+                return r < 0 ? r : stub_shoot(&x->stub, answer, userdata, e);
+        }
         return view(g, screen_shoot_ppm, screen_shot, answer, userdata, e);
 }
 

@@ -110,9 +110,28 @@ int stub_connect(Stub *s, uint32_t id, int terminal, Error *e) {
         return 0;
 }
 
+/* The last thing that a function does. */
+static void picture_taken(void *userdata, int png_fd, const Error *e) {
+        Stub *s = userdata;
+
+        s->shot = shot_free(s->shot);
+        s->picture = vchan_free(s->picture);
+        s->answer(s->userdata, png_fd, e);
+}
+
+static void give_up_picture(Stub *s) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (!s->shot)
+                return;
+        error_set(&e, ERROR_INVALID_STATE, "The device model of domain %s is ending", s->guest->domain->name);
+        picture_taken(s, -1, &e);
+}
+
 void stub_disconnect(Stub *s) {
         if (s->id == 0)
                 return;
+        give_up_picture(s);
         s->serial = vchan_free(s->serial); /* what is in it goes to the console, which reads it now: */
         if (s->guest->console)
                 console_set_second_source(s->guest->console, -1, -1);
@@ -139,4 +158,28 @@ int stub_open_vnc(Stub *s, int *ret_fd, Error *e) {
         int r = open_stream(s, "vnc", VCHAN_ONCE, viewer_ended, &s->viewer, ret_fd);
         return r < 0 ? error_set_errno(e, r, "Failed to connect to the screen of domain %s", s->guest->domain->name)
                      : 0;
+}
+
+/* The Shot sees it, too, and tells. */
+static void picture_ended(void *userdata) {
+        Stub *s = userdata;
+
+        s->picture = vchan_free(s->picture);
+}
+
+int stub_shoot(Stub *s, GuestAnswer answer, void *userdata, Error *e) {
+        int fd;
+
+        if (s->shot)
+                return error_set(e, ERROR_BUSY, "A picture of the screen of domain %s is being taken",
+                                 s->guest->domain->name);
+        int r = open_stream(s, "picture", VCHAN_ONCE, picture_ended, &s->picture, &fd);
+        if (r < 0)
+                return error_set_errno(e, r, "Failed to connect to the screen of domain %s", s->guest->domain->name);
+        s->answer = answer;
+        s->userdata = userdata;
+        r = shot_new(s->guest->host->event, fd, picture_taken, s, &s->shot, e);
+        if (r < 0)
+                s->picture = vchan_free(s->picture);
+        return r;
 }

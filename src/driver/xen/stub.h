@@ -8,6 +8,7 @@
 
 #include "driver/driver.h"
 #include "driver/words.h"
+#include "driver/xen/shot.h"
 #include "driver/xen/vchan.h"
 
 void stub_uuid(const uint8_t of[DOMAIN_UUID_SIZE], uint8_t ret[DOMAIN_UUID_SIZE]);
@@ -25,16 +26,21 @@ typedef struct Stub {
         /* Private. */
         uint32_t id; /* Xen's number of it; 0: none */
         Words words;
-        Vchan *serial, *viewer;
+        Vchan *serial, *viewer, *picture;
+        Shot *shot; /* while one is taken */
+        GuestAnswer answer;
+        void *userdata;
 } Stub;
 
 void stub_init(Stub *s);
 /* It runs: read its log from its terminal, which is taken, and make the guest's serial port a line of its console. */
 int stub_connect(Stub *s, uint32_t id, int terminal, Error *e);
-/* Let go of it, of the memory that is shared with it too: it can be removed then. Any state. */
+/* Let go of it, of the memory that is shared with it too: it can be removed then. Answers who waits. Any state. */
 void stub_disconnect(Stub *s);
 
 /* What it said last, with "; " between the lines; the caller's; NULL: nothing. */
 char *stub_last_words(Stub *s);
 /* A viewer of the guest's screen, one at a time: a stream socket that speaks RFB. */
 int stub_open_vnc(Stub *s, int *ret_fd, Error *e);
+/* A picture of it, one at a time, beside whoever else looks: a memfd with a PNG. */
+int stub_shoot(Stub *s, GuestAnswer answer, void *userdata, Error *e);

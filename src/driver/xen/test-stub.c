@@ -138,6 +138,47 @@ static void test_one_viewer(void **state) {
         fd_drop(&viewer);
 }
 
+typedef struct Answered {
+        unsigned times;
+        int fd;
+        ErrorId id;
+} Answered;
+
+static void answered(void *userdata, int fd, const Error *e) {
+        Answered *a = userdata;
+
+        a->times++;
+        a->fd = fd;
+        a->id = e ? e->id : ERROR_NONE;
+}
+
+/* One at a time; a screen that goes answers it, and so does the domain's end. What a picture is, test-shot.c tells. */
+static void test_picture(void **state) {
+        Setting *s = *state;
+        AUTO(error_clear) Error e = ERROR_INIT;
+        Answered first = { 0 }, second = { 0 }, third = { 0 };
+
+        fake_vchan.only = "/data/picture";
+        assert_int_equal(stub_shoot(&s->stub, answered, &first, NULL), 0);
+        assert_true(stub_shoot(&s->stub, answered, &second, &e) < 0);
+        assert_int_equal(e.id, ERROR_BUSY);
+        fake_vchan_send("no screen at all");
+        run(s);
+        assert_int_equal(first.times, 1);
+        assert_int_equal(first.fd, -1);
+        assert_int_equal(first.id, ERROR_HYPERVISOR_FAILED);
+        assert_int_equal(stub_shoot(&s->stub, answered, &second, NULL), 0);
+        fake_vchan_close();
+        run(s);
+        assert_int_equal(second.times, 1);
+        assert_int_equal(second.id, ERROR_HYPERVISOR_FAILED);
+        assert_int_equal(stub_shoot(&s->stub, answered, &third, NULL), 0);
+        stub_disconnect(&s->stub);
+        run(s);
+        assert_int_equal(third.times, 1);
+        assert_int_equal(third.id, ERROR_INVALID_STATE);
+}
+
 static void test_identity(void **state) {
         const uint8_t uuid[DOMAIN_UUID_SIZE] = { 1, 2, 3, 4, 5, 6, 7, 8, 9 };
         uint8_t once[DOMAIN_UUID_SIZE], twice[DOMAIN_UUID_SIZE];
@@ -188,6 +229,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_last_output, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_last_words, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_one_viewer, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_picture, set_up, tear_down),
                 cmocka_unit_test(test_identity),
                 cmocka_unit_test(test_image),
         };
