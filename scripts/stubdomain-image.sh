@@ -12,11 +12,11 @@ programs=(
 	"/usr/lib/xen-$xen/bin/vchan-socket-proxy"
 	/usr/bin/{xenstore-list,xenstore-read}
 )
-# Of the firmware, hvmloader brings the BIOS; these are for the cards. QEMU wants a keymap for its VNC server.
+# Of the firmware, hvmloader brings the BIOS; these are for the cards, and to boot a kernel. QEMU wants a keymap for its VNC server.
 files=(
 	/bin/busybox /lib64/ld-linux-x86-64.so.2
 	/usr/share/seabios/{vgabios-cirrus,vgabios-stdvga}.bin
-	/usr/share/qemu/{kvmvapic.bin,keymaps/en-us}
+	/usr/share/qemu/{kvmvapic.bin,linuxboot.bin,linuxboot_dma.bin,keymaps/en-us}
 )
 modules=(xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xen-blkfront xen-netfront bridge tun)
 

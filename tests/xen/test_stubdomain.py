@@ -10,11 +10,12 @@ import pytest
 
 from caller import CallError
 from conftest import gone, how_it_ended, ignoring
-from guests import Guest
+from guests import SERVE, Guest
 from rfb import Refused, Viewer, png_size
 from test_hvm import boot_disk  # noqa: F401  # pylint: disable=unused-import
 from xen import output, xl_list
 
+ROOM = 32 << 20  # for a kernel and an initrd
 START = 300  # seconds: two domains, one after the other, in an emulated Xen
 
 
@@ -83,8 +84,8 @@ def create(alice, network):
     """Create a guest with a stub domain; what is left of it goes at the end."""
     names = []
 
-    def create(disks, mac="", **extra):
-        asked = alice.start_domain(network.name, "64M", disks, mac, "xen", "",
+    def create(disks, mac="", memory="64M", **extra):
+        asked = alice.start_domain(network.name, memory, disks, mac, "xen", "",
                                    {"type": "hvm", "stubdomain": True, **extra}, timeout=START)
         names.append(asked.result(START))
         return names[-1]
@@ -195,7 +196,37 @@ def test_daemon_is_killed_while_creating(alice, daemon, network, boot_disk):  # 
         time.sleep(0.2)
 
 
-def test_refusals(create, boot_disk, alice, network, image):  # noqa: F811
+def filled(people, image, more=0):
+    """An initrd of alice's that takes all the room that there is in a stub domain beside the kernel, or more bytes. A
+    kernel takes the zeros behind its end for nothing."""
+    with open(image.initrd, "rb") as f:
+        path = people["alice"].file("initrd", f.read())
+    os.truncate(path, ROOM - os.path.getsize(image.kernel) + more)
+    return path
+
+
+def test_boots_a_kernel(create, alice, image, network, people):
+    """As large as it may be with its initrd; the command line comes as it is; and again after a reboot."""
+    cmdline = image.extra(run=SERVE)["cmdline"] + ' dm.user="a\\\\x41 $HOME %s ü"'
+    disk = people["alice"].disk("disk.img", size=1 << 20)
+    begun = time.monotonic()
+    name = create([disk], memory="128M", mac=network.mac("one"), kernel=image.kernel, initrd=filled(people, image),
+                  cmdline=cmdline)
+    with Guest(alice, name) as guest:
+        guest.ready(600)
+        print(f"ready with stub domain and kernel: {time.monotonic() - begun:.1f} s")
+        assert cmdline in guest.run("cat /proc/cmdline")
+        assert (guest.host, guest.address) == ("one", network.address("one"))
+        before = stub_of(name)
+        guest.begin("reboot -f")
+        guest.ready(600)
+        assert cmdline in guest.run("cat /proc/cmdline")
+        assert stub_of(name) > before
+    alice.destroy_domain(name)
+    assert not xl_list()
+
+
+def test_refusals(create, boot_disk, alice, network, image, people):  # noqa: F811
     with pytest.raises(CallError) as refused:
         create([boot_disk], disk_formats=["qcow2"])
     assert refused.value.name == "NotSupported"
@@ -203,8 +234,9 @@ def test_refusals(create, boot_disk, alice, network, image):  # noqa: F811
         alice.create_domain(network.name, "64M", [], network.mac("one"), "xen", "", {**image.extra(), "stubdomain": True})
     assert refused.value.name == "InvalidInput"
     with pytest.raises(CallError) as refused:
-        create([], kernel=image.kernel, initrd=image.initrd)
-    assert refused.value.name == "NotSupported"
+        create([], kernel=image.kernel, initrd=filled(people, image, 1))
+    assert refused.value.name == "InvalidInput" and "room for 32 MiB" in str(refused.value)
+    assert not xl_list()
 
 
 def test_without_image(configured, stub):

@@ -73,6 +73,10 @@ static size_t list_stub_descriptors(XenGuest *x, int *fds) {
 
         fds[n++] = w->kernel = x->stub_kernel;
         fds[n++] = w->initrd = x->stub_initrd;
+        if (files->kernel_fd >= 0)
+                fds[n++] = files->kernel_fd;
+        if (files->initrd_fd >= 0)
+                fds[n++] = files->initrd_fd;
         for (size_t i = 0; i < files->n_disks; i++) {
                 const DiskLayer *disk = &files->disks[i].layers[0];
                 w->disks[i] = disk->block_device ? disk->fd : loops < x->n_loops ? x->loops[loops++] : -1;
@@ -85,7 +89,7 @@ static size_t list_stub_descriptors(XenGuest *x, int *fds) {
 }
 
 static void start_stub(XenGuest *x, uint64_t memory) {
-        int fds[2 + DISKS_PER_DOMAIN_MAX + NICS_PER_DOMAIN_MAX];
+        int fds[4 + DISKS_PER_DOMAIN_MAX + NICS_PER_DOMAIN_MAX];
         AUTO(error_clear) Error e = ERROR_INIT;
         const Guest *g = &x->guest;
 
@@ -287,8 +291,10 @@ static int enter(XenGuest *x, Error *e) {
 
 int xen_boot(XenGuest *x, Error *e) {
         bool loads = x->guest.domain->spec.bootloader;
-        int r = loads ? enter(x, e) : build(x, e);
+        int r = xen_guest_has_stub(x) ? stub_check_files(&x->guest.files, e) : 0;
 
+        if (r >= 0)
+                r = loads ? enter(x, e) : build(x, e);
         if (r >= 0)
                 xen_guest_set_state(x, loads ? XEN_LOADING : XEN_BUILDING);
         return r;

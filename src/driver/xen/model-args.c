@@ -156,7 +156,7 @@ static void add_boot(const ModelArgs *m, Argv *a) {
         argv_add_pair(a, "-kernel", MODEL_KERNEL_PATH);
         if (m->files->initrd_fd >= 0)
                 argv_add_pair(a, "-initrd", MODEL_INITRD_PATH);
-        if (cmdline && *cmdline)
+        if (cmdline && *cmdline && !m->stub) /* scripts/stubdomain/init adds it there */
                 argv_add_pair(a, "-append", cmdline);
 }
 

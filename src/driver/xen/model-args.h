@@ -12,9 +12,10 @@
 #define MODEL_CONSOLE_PATH "/console" /* with .in and .out behind it */
 
 /* The same in a stub domain. */
-#define MODEL_STUB_SERIAL_PATH "/run/serial" /* with .in and .out behind it */
-#define MODEL_STUB_VNC_PATH    "/run/vnc"
-#define MODEL_STUB_IFUP_PATH   "/ifup"
+#define MODEL_STUB_SERIAL_PATH  "/run/serial" /* with .in and .out behind it */
+#define MODEL_STUB_VNC_PATH     "/run/vnc"
+#define MODEL_STUB_IFUP_PATH    "/ifup"
+#define MODEL_STUB_CMDLINE_PATH "/cmdline" /* a file: what of a user's is in the store could not be read as it is */
 
 /* The emulated controller has room for so many; what is beyond is there for drivers of Xen's alone. */
 #define MODEL_DISKS_MAX 4

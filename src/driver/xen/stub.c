@@ -14,7 +14,9 @@
 #include "driver/screen.h"
 
 #define IMAGE_DIRECTORY "/usr/lib/debmarshal/stubdomain"
-#define COMMAND_LINE    "console=hvc0 quiet ipv6.disable=1" /* on the network it is nobody */
+
+/* On the network it is nobody. Its root may take all of its memory. */
+#define COMMAND_LINE "console=hvc0 quiet ipv6.disable=1 rootfstype=ramfs"
 
 /* ---- what it is ---- */
 
@@ -66,6 +68,19 @@ int stub_open_image(const DriverHost *host, int *ret_kernel, int *ret_initrd, Er
         if (r >= 0)
                 *ret_kernel = fd_take(&kernel);
         return r;
+}
+
+int stub_check_files(const GuestFiles *files, Error *e) {
+        char size[SIZE_TEXT_MAX], limit[SIZE_TEXT_MAX];
+        uint64_t kernel = files->kernel_size, initrd = files->initrd_size;
+
+        if (kernel <= STUB_FILES_MAX && initrd <= STUB_FILES_MAX - kernel)
+                return 0;
+        return error_set(
+                e, ERROR_INVALID_INPUT,
+                "Kernel and initrd have %s in all, and a stub domain has room for %s: use a smaller initrd, a boot "
+                "sector on the first disk, or no stub domain",
+                size_format(kernel + initrd, size), size_format(STUB_FILES_MAX, limit));
 }
 
 /* ---- its streams ---- */

@@ -19,6 +19,11 @@ void stub_describe(const Domain *of, char name[STUB_NAME_MAX], Domain *ret);
 /* What it boots from: open for reading. ERROR_NOT_SUPPORTED says where it is expected, and how it is made. */
 int stub_open_image(const DriverHost *host, int *ret_kernel, int *ret_initrd, Error *e);
 
+/* It holds the guest's kernel and initrd in its own memory, which is fixed, up to three times: as they come, as it has
+ * unpacked them, and as its device model has read them. ERROR_INVALID_INPUT when they are too large for that. */
+#define STUB_FILES_MAX (32ULL << 20) /* bytes */
+int stub_check_files(const GuestFiles *files, Error *e);
+
 typedef struct Stub {
         /* In. */
         Guest *guest;

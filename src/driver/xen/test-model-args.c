@@ -128,6 +128,13 @@ static void test_in_a_stub_domain(void **state) {
         add_disk(&f, 41, DISK_RAW, true);
         check(&f, "stub");
         assert_int_equal(f.fds.count, 0);
+
+        string_list_free(&f.argv);
+        f.spec.cmdline = strdup("console=ttyS0 \\x41 \"");
+        f.files.kernel_fd = 50;
+        f.files.initrd_fd = 51;
+        check(&f, "stub-kernel");
+        assert_int_equal(f.fds.count, 0);
         end(&f);
 }
 

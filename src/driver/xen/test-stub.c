@@ -198,6 +198,23 @@ static void test_identity(void **state) {
         assert_int_equal(stub.spec.vcpus, 1);
 }
 
+static void test_files(void **state) {
+        GuestFiles files;
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        (void)state;
+        guest_files_init(&files);
+        assert_int_equal(stub_check_files(&files, NULL), 0);
+        files.kernel_size = 8 << 20;
+        files.initrd_size = STUB_FILES_MAX - files.kernel_size;
+        assert_int_equal(stub_check_files(&files, NULL), 0);
+        files.initrd_size++;
+        assert_true(stub_check_files(&files, &e) < 0);
+        assert_int_equal(e.id, ERROR_INVALID_INPUT);
+        files.kernel_size = UINT64_MAX;
+        assert_true(stub_check_files(&files, NULL) < 0);
+}
+
 static void test_image(void **state) {
         DriverSettings settings = { .xen_stub_domain = "/nowhere" };
         const DriverHost host = { .settings = &settings };
@@ -231,6 +248,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_one_viewer, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_picture, set_up, tear_down),
                 cmocka_unit_test(test_identity),
+                cmocka_unit_test(test_files),
                 cmocka_unit_test(test_image),
         };
 

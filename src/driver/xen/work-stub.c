@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 #include "base/string-util.h"
 #include "base/time-util.h"
 #include "driver/words.h"
+#include "driver/xen/archive.h"
 #include "driver/xen/build.h"
 #include "driver/xen/devices.h"
 #include "driver/xen/model-args.h"
@@ -88,9 +90,43 @@ static int add_devices(Tools *t, const StubWork *w, const XenIdentity *who, Erro
         return r < 0 ? r : work_add_nics(t, who, e);
 }
 
+/* Behind the slash. */
+static int add_guest_files(int to, const StubWork *w) {
+        const GuestFiles *f = w->files;
+        const char *cmdline = w->domain->spec.cmdline;
+        int r = archive_add(to, MODEL_KERNEL_PATH + 1, f->kernel_fd, f->kernel_size);
+
+        if (r >= 0 && f->initrd_fd >= 0)
+                r = archive_add(to, MODEL_INITRD_PATH + 1, f->initrd_fd, f->initrd_size);
+        if (r >= 0 && cmdline && *cmdline)
+                r = archive_add_text(to, MODEL_STUB_CMDLINE_PATH + 1, cmdline);
+        return r < 0 ? r : archive_end(to);
+}
+
+/* The guest's kernel is for the device model to read: a file in the root that the stub domain begins with, and so in an
+ * archive that stands before the image's own. (Behind it, it would be lost on libxenguest, which unpacks one archive.)
+ */
+static int make_initrd(const StubWork *w, uint64_t size, int *ret_fd, uint64_t *ret_size, Error *e) {
+        AUTO(fd_drop) int fd = memfd_create("stub-initrd", MFD_CLOEXEC);
+        struct stat st = { 0 };
+
+        int r = fd < 0 ? -errno : add_guest_files(fd, w);
+        if (r >= 0)
+                r = archive_append(fd, w->initrd, size);
+        if (r >= 0 && fstat(fd, &st) < 0)
+                r = -errno;
+        if (r < 0)
+                return error_set_errno(e, r, "Failed to give the stub domain the guest's kernel and initrd");
+        *ret_size = (uint64_t)st.st_size;
+        *ret_fd = fd_take(&fd);
+        return 0;
+}
+
 static int fill(Tools *t, const StubWork *w, const XenIdentity *who, XenRings *ret, Error *e) {
+        AUTO(fd_drop) int with_guest_files = -1;
         GuestFiles image;
         struct stat kernel, initrd;
+        int r = 0;
 
         guest_files_init(&image);
         if (fstat(w->kernel, &kernel) < 0 || fstat(w->initrd, &initrd) < 0)
@@ -99,7 +135,11 @@ static int fill(Tools *t, const StubWork *w, const XenIdentity *who, XenRings *r
         image.kernel_size = (uint64_t)kernel.st_size;
         image.initrd_fd = w->initrd;
         image.initrd_size = (uint64_t)initrd.st_size;
-        return build_fill(&t->xen, who, &image, ret, e);
+        if (w->files->kernel_fd >= 0) {
+                r = make_initrd(w, image.initrd_size, &with_guest_files, &image.initrd_size, e);
+                image.initrd_fd = with_guest_files;
+        }
+        return r < 0 ? r : build_fill(&t->xen, who, &image, ret, e);
 }
 
 static int give_target(Tools *t, const StubWork *w, const XenIdentity *who, Error *e) {

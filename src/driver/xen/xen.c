@@ -16,14 +16,10 @@
 
 /* ---- can it run here ---- */
 
-/* There is nothing but memory between it and dom0: no file of the caller's can be given to it. */
 static int check_stub(const DriverHost *host, const DomainSpec *spec, Error *e) {
         AUTO(fd_drop) int kernel = -1;
         AUTO(fd_drop) int initrd = -1;
 
-        if (spec->kernel)
-                return error_set(e, ERROR_NOT_SUPPORTED,
-                                 "A guest with a stub domain boots from its disks, not a kernel");
         for (size_t i = 0; i < spec->n_disks; i++)
                 if (spec->disks[i].format != DISK_RAW)
                         return error_set(e, ERROR_NOT_SUPPORTED,
