@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ptrace.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
@@ -130,9 +131,11 @@ static const struct {
         { SYS_connect, ENOMEM },
 };
 
-static int error_of(long number) {
+static int error_of(const struct __ptrace_syscall_info *info) {
+        if (info->entry.nr == SYS_epoll_ctl && info->entry.args[1] == EPOLL_CTL_DEL)
+                return 0; /* who lets go of what it watches needs nothing for it */
         for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
-                if (errors[i].number == number)
+                if (errors[i].number == (long)info->entry.nr)
                         return errors[i].error;
         return EIO;
 }
@@ -244,7 +247,7 @@ static void wait_for_death(void) {
 /* At a point: do what the mode says. */
 static void act(const char *mode, pid_t pid, long n, const struct __ptrace_syscall_info *info) {
         bool failing = strcmp(mode, "fail") == 0;
-        int error = failing ? error_of((long)info->entry.nr) : 0;
+        int error = failing ? error_of(info) : 0;
 
         print_call("hit", pid, n, info, error);
         if (strncmp(mode, "kill", 4) == 0) {
