@@ -94,12 +94,12 @@ static int add_devices(Tools *t, const StubWork *w, const XenIdentity *who, Erro
 static int add_guest_files(int to, const StubWork *w) {
         const GuestFiles *f = w->files;
         const char *cmdline = w->domain->spec.cmdline;
-        int r = archive_add(to, MODEL_KERNEL_PATH + 1, f->kernel_fd, f->kernel_size);
+        int r = archive_add(to, &MODEL_KERNEL_PATH[1], f->kernel_fd, f->kernel_size);
 
         if (r >= 0 && f->initrd_fd >= 0)
-                r = archive_add(to, MODEL_INITRD_PATH + 1, f->initrd_fd, f->initrd_size);
+                r = archive_add(to, &MODEL_INITRD_PATH[1], f->initrd_fd, f->initrd_size);
         if (r >= 0 && cmdline && *cmdline)
-                r = archive_add_text(to, MODEL_STUB_CMDLINE_PATH + 1, cmdline);
+                r = archive_add_text(to, &MODEL_STUB_CMDLINE_PATH[1], cmdline);
         return r < 0 ? r : archive_end(to);
 }
 
