@@ -35,17 +35,9 @@ done
 case $arch in amd64 | arm64) ;; *) usage ;; esac
 
 scripts=$(cd "$(dirname "$0")" && pwd)
-mkdir -p "$1/$arch"
-dir=$(cd "$1/$arch" && pwd)
-stamp=$(cat "$0" "$scripts"/packages.sh "$scripts"/guest/* | sha256sum)
-
-# Two builds at once make it once.
-exec 9>"$dir/.lock"
-flock 9
-[[ $(cat "$dir/.stamp" 2>/dev/null) != "$stamp" ]] || exit 0
-
 # shellcheck source-path=SCRIPTDIR
 source "$scripts/packages.sh"
+packages_image "$1/$arch" "$scripts"/guest/*
 echo "${0##*/}: making the $arch guest" >&2
 packages_begin "$arch"
 packages_unpack "$(packages_kernel "linux-image-cloud-$arch")" busybox-static
@@ -60,5 +52,4 @@ install -m 755 "$scripts/guest/init" "$tree/init"
 install -m 755 "$scripts/guest/dhcp" "$tree/etc/dhcp"
 
 packages_initramfs "$tree" >"$tmp/initrd.gz"
-packages_finish "$dir" initrd.gz
-echo "$stamp" >"$dir/.stamp"
+packages_finish initrd.gz

@@ -1,12 +1,32 @@
 # What the scripts that make images share: sourced, not run. Debian's packages, downloaded and verified by apt with a state of its
 # own, so that any architecture will do, and unpacked: no privilege is needed, and nothing is installed.
 #
-# packages_begin ARCH first; it makes a directory that goes with the script, $tmp, with "root" in it for what is unpacked.
+# packages_image first, for an image that is not made again without need; then packages_begin ARCH, which makes a directory that goes
+# with the script, $tmp, with "root" in it for what is unpacked; packages_made last.
 # shellcheck shell=bash
 
 # kmod's tools, which are not on an ordinary user's path
 PATH+=:/usr/sbin:/sbin
 umask 022 # modes are part of an image
+
+# packages_image DIR FILE...: what the script makes goes into DIR, $dir from now on, and consists of these files, beside packages. When
+# it is there, made by the same script of the same files, the script ends here.
+packages_image() {
+	mkdir -p "$1"
+	dir=$(cd "$1" && pwd)
+	shift
+	stamp=$(cat "$0" "${BASH_SOURCE[0]}" "$@" | sha256sum)
+
+	# Two builds at once make it once.
+	exec 9>"$dir/.lock"
+	flock 9
+	[[ $(cat "$dir/.stamp" 2>/dev/null) != "$stamp" ]] || exit 0
+}
+
+# It is there now.
+packages_made() {
+	echo "$stamp" >"$dir/.stamp"
+}
 
 packages_begin() {
 	arch=$1
@@ -106,13 +126,14 @@ packages_initramfs() {
 	(cd "$1" && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0 --reproducible) | gzip -9n
 }
 
-# packages_finish DIR INITRD: vmlinuz and the initramfs into DIR. /tmp is often another file system: the last step is inside DIR,
-# where it is atomic.
+# packages_finish INITRD: vmlinuz and the initramfs into $dir. /tmp is often another file system: the last step is inside $dir, where it
+# is atomic.
 packages_finish() {
-	local dir=$1 initrd=$2
+	local initrd=$1
 	cp "$tmp/$initrd" "$dir/.$initrd"
 	cp "$tmp"/root/boot/vmlinuz-* "$dir/.vmlinuz"
 	chmod 644 "$dir"/.{vmlinuz,"$initrd"}
 	mv "$dir/.vmlinuz" "$dir/vmlinuz"
 	mv "$dir/.$initrd" "$dir/$initrd"
+	packages_made
 }

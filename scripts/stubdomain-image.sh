@@ -25,17 +25,9 @@ modules=(xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xen-blkfront xen-netfron
 	exit 2
 }
 here=$(cd "$(dirname "$0")" && pwd)
-mkdir -p "$1"
-dir=$(cd "$1" && pwd)
-stamp=$(cat "$0" "$here"/packages.sh "$here"/stubdomain/* | sha256sum)
-
-# Two builds at once make it once.
-exec 9>"$dir/.lock"
-flock 9
-[[ $(cat "$dir/.stamp" 2>/dev/null) != "$stamp" ]] || exit 0
-
 # shellcheck source-path=SCRIPTDIR
 source "$here/packages.sh"
+packages_image "$1" "$here"/stubdomain/*
 echo "${0##*/}: making the stub domain" >&2
 packages_begin amd64
 packages_unpack_closure qemu-system-xen xenstore-utils
@@ -50,5 +42,4 @@ packages_modules "$tree" "${modules[@]}"
 install -m 755 "$here"/stubdomain/{init,ifup} "$tree/"
 
 packages_initramfs "$tree" >"$tmp/initrd"
-packages_finish "$dir" initrd
-echo "$stamp" >"$dir/.stamp"
+packages_finish initrd

@@ -31,18 +31,9 @@ libraries=(libxenguest libxenctrl libxenstore libxenvchan libxenforeignmemory li
 	exit 2
 }
 here=$(cd "$(dirname "$0")" && pwd)
-scripts=$here/../../scripts
-mkdir -p "$1"
-dir=$(cd "$1" && pwd)
-stamp=$(cat "$0" "$here/init" "$scripts/packages.sh" | sha256sum)
-
-# Two builds at once make it once.
-exec 9>"$dir/.lock"
-flock 9
-[[ $(cat "$dir/.stamp" 2>/dev/null) != "$stamp" ]] || exit 0
-
 # shellcheck source=SCRIPTDIR/../../scripts/packages.sh
-source "$scripts/packages.sh"
+source "$here/../../scripts/packages.sh"
+packages_image "$1" "$here/init"
 
 put_python() {
 	local file
@@ -101,4 +92,4 @@ chmod 644 "$dir"/.{dom0.cpio,xen,vmlinuz}
 for file in dom0.cpio xen vmlinuz; do
 	mv "$dir/.$file" "$dir/$file"
 done
-echo "$stamp" >"$dir/.stamp"
+packages_made
