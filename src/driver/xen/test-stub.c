@@ -1,17 +1,9 @@
 /* Unit tests of the daemon's side of a stub domain: its name and uuid, its image, its log, and its streams as lines of
  * the guest's console and as viewers. The other domain is a fake. */
-#include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "base/test-support.h"
+
 #include <sys/socket.h>
-#include <unistd.h>
 
-#include <cmocka.h>
-
-#include "base/fd.h"
 #include "base/string-util.h"
 #include "base/time-util.h"
 #include "driver/xen/fake-vchan.h"
@@ -219,7 +211,7 @@ static void test_image(void **state) {
         DriverSettings settings = { .xen_stub_domain = "/nowhere" };
         const DriverHost host = { .settings = &settings };
         AUTO(error_clear) Error e = ERROR_INIT;
-        char directory[] = "/tmp/test-stub-XXXXXX";
+        TestDir directory;
         int kernel = -1, initrd = -1;
 
         (void)state;
@@ -227,17 +219,16 @@ static void test_image(void **state) {
         assert_int_equal(e.id, ERROR_NOT_SUPPORTED);
         assert_non_null(strstr(error_text(&e), "/nowhere/vmlinuz"));
         assert_non_null(strstr(error_text(&e), "stubdomain-image.sh /nowhere"));
-        assert_non_null(mkdtemp(directory));
-        AUTO(fd_drop) int dir_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        assert_int_equal(file_replace(dir_fd, "vmlinuz", "k", 0600), 0);
-        strcpy(settings.xen_stub_domain, directory);
+        test_dir_open(&directory);
+        assert_int_equal(file_replace(directory.fd, "vmlinuz", "k", 0600), 0);
+        strcpy(settings.xen_stub_domain, directory.path);
         assert_true(stub_open_image(&host, &kernel, &initrd, NULL) < 0);
         assert_int_equal(kernel, -1);
-        assert_int_equal(file_replace(dir_fd, "initrd", "i", 0600), 0);
+        assert_int_equal(file_replace(directory.fd, "initrd", "i", 0600), 0);
         assert_int_equal(stub_open_image(&host, &kernel, &initrd, NULL), 0);
         fd_drop(&kernel);
         fd_drop(&initrd);
-        assert_int_equal(remove_tree(AT_FDCWD, directory), 0);
+        test_dir_close(&directory);
 }
 
 int main(void) {
