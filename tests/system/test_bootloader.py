@@ -562,7 +562,7 @@ def wait_for_puppet(start, alice):
     return name
 
 
-HANG = told("print('ready', flush=True); os.fork(); signal.pause()")
+HANG = told("os.fork() and print('ready', flush=True); signal.pause()")
 
 
 def test_destroyed_meanwhile(start, alice, disk):
