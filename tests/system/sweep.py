@@ -124,7 +124,8 @@ GONE_ERRORS = ("org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error
 class Client:
     """A connection to the daemon's own socket, as a user, inside this process."""
 
-    def __init__(self, user, address):
+    def __init__(self, user, address, deadline=DEADLINE):
+        self.deadline = deadline
         os.setegid(user.gid)
         os.seteuid(user.uid)
         try:
@@ -140,9 +141,9 @@ class Client:
     def close(self):
         self.connection.close()
 
-    def call(self, path, interface, method, signature="", *args, timeout=DEADLINE):
+    def call(self, path, interface, method, signature="", *args):
         try:
-            return self.connection.call_blocking(None, path, interface, method, signature, args, timeout=timeout)
+            return self.connection.call_blocking(None, path, interface, method, signature, args, timeout=self.deadline)
         except dbus.DBusException as error:
             kind = Disconnected if error.get_dbus_name() in GONE_ERRORS else Refused
             raise kind(f"{error.get_dbus_name()}: {error.get_dbus_message()}") from None
@@ -183,7 +184,7 @@ class Client:
     def say(self, name, line):
         """Send a line to a null guest, which gives it back; returns when it has."""
         with socket.socket(fileno=self.domain(name, "OpenConsole").take()) as console:
-            console.settimeout(DEADLINE)
+            console.settimeout(self.deadline)
             console.sendall(line)
             seen = b""
             while line not in seen:
@@ -204,19 +205,21 @@ class Rig:
     """A daemon with a network and a domain on it, the bystanders, which live through all of it."""
 
     warmed_up = ("null", "qemu")
+    deadline = DEADLINE
+    end_deadline = 1  # seconds until a daemon whose loop has failed has ended
+    config = {}  # beside what all have
 
     def __init__(self, build, directory, user):
         self.user = user
         self.tool = os.path.join(build, "tests", "system", "sweep")
         # Room for the endings of all points, whose records and logs are then looked at.
         config = {"jail_uid_base": 0x60000000 + os.getpid() % 0x10000 * 0x400, "jail_uid_count": 0x400,
-                  "max_ended": 4}
+                  "max_ended": 4, **self.config}
         self.daemon = Daemon(build, directory, config=config)
         self.base = directory
         self.disk = user.disk(f"sweep-{os.getpid()}.img")
         self.client = None
-        self.daemon.start()
-        self.connect()
+        self.start()
         self.net = str(self.client.create_network(["stander", "other"])[0])
         self.dom = self.client.create_domain(self.net, "null", self.disk)
         self.bystanders = set(descendants(self.daemon.pid))
@@ -243,7 +246,7 @@ class Rig:
     def connect(self):
         if self.client:
             self.client.close()
-        self.client = Client(self.user, self.daemon.peer_address)
+        self.client = Client(self.user, self.daemon.peer_address, self.deadline)
 
     def warm_up(self):
         """What is opened once is open."""
@@ -251,10 +254,13 @@ class Rig:
             self.client.destroy_domain(self.client.create_domain(self.net, hypervisor, self.disk, extra=self.extra(hypervisor)))
         self.client.destroy_network(self.client.create_network(["warm"])[0])
 
+    def start(self):
+        self.daemon.start(timeout=self.deadline)
+        self.connect()
+
     def restart(self):
         self.daemon.kill()
-        self.daemon.start()
-        self.connect()
+        self.start()
 
     def start_killed(self, number):
         """Start a daemon that is killed at its number-th system call. Returns the Hit, or None when it has come to serve."""
@@ -285,7 +291,7 @@ class Rig:
         self.client.destroy_domain(self.dom)
         self.client.destroy_network(self.net)
         self.client.close()
-        return self.daemon.stop()
+        return self.daemon.stop(self.deadline)
 
     # Judgement
 
@@ -299,10 +305,9 @@ class Rig:
         usage = self.client.usage()
         return now.left(self.baseline) + lost + ([] if usage == self.usage else [f"charges: {usage}"])
 
-    @staticmethod
-    def wait_until(condition, seconds=DEADLINE):
+    def wait_until(self, condition, seconds=None):
         """condition() gives what is still wrong, nothing when all is well; what it gave last."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + (seconds or self.deadline)
         while True:
             wrong = condition()
             if not wrong or time.monotonic() > deadline:

@@ -29,7 +29,7 @@ def is_loop_call(hit):
 
 def daemon_ends(rig):
     """A loop that fails takes the daemon along, though not at once."""
-    return not rig.wait_until(rig.daemon.is_alive, seconds=1)
+    return not rig.wait_until(rig.daemon.is_alive, rig.end_deadline)
 
 
 def go_on(rig, point):
@@ -37,8 +37,7 @@ def go_on(rig, point):
     hit = point.hit
     if hit and is_loop_call(hit) and daemon_ends(rig):
         rig.daemon.process = None
-        rig.daemon.start()
-        rig.connect()
+        rig.start()
         point.mode = "kill"
         return False
     if not rig.daemon.is_alive():

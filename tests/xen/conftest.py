@@ -25,9 +25,6 @@ MAX_VCPUS = 8  # of one user's
 POLICY = os.path.join(HERE, "..", "..", "data", "com.googlecode.debmarshal.conf")
 BASE = f"/run/dmt-{os.getpid()}"
 
-# Not every time: tests/xen/test_kill_sweep.py says how.
-collect_ignore = [] if "DEBMARSHAL_SWEEP" in os.environ else ["test_kill_sweep.py"]
-
 
 def pytest_addoption(parser):
     parser.addoption("--share", metavar="K/N", help="run every N-th test only, from the K-th on: another machine runs the others")

@@ -4,7 +4,8 @@ these are; and nothing is left in Xen, its store and the kernel, while a domain 
 
 A worker makes and removes the domain: it dies with its daemon, so the daemon is killed when its workers are at their N-th
 hypercall, or their N-th write to the store or elsewhere. DEBMARSHAL_SWEEP=whole goes through all of them, for PV too, which
-takes hours; otherwise through as many of a PVH guest's life as a minute or so has room for, which are spread evenly.
+takes hours; otherwise through as many of a PVH and an HVM guest's life as half a minute for each sweep has room for, which are
+spread evenly.
 """
 
 import contextlib
@@ -21,15 +22,18 @@ from tiny import TinyImage
 from xen import Machine, xl_list
 
 WHOLE = os.environ.get("DEBMARSHAL_SWEEP") == "whole"
-BUDGET = None if WHOLE else 75  # seconds in which a sweep goes on to another point
-POINTS_MIN = 6  # which every machine has the time for
-SECONDS = None if WHOLE else 600  # of a sweep that hangs
+BUDGET = None if WHOLE else 25  # seconds in which a sweep goes on to another point
+POINTS_MIN = 4  # which every machine has the time for
+SECONDS = None if WHOLE else 900  # of a sweep that hangs
 # By which a worker changes something outside of it.
 WORKER_CALLS = ("ioctl", "write", "sendto", "sendmsg", "setns", "clone3")
 
 
 class XenRig(Rig):
     warmed_up = ("null", "xen")
+    deadline = 240  # of an emulated machine, on a host that has others at work
+    end_deadline = 10
+    config = {"start_timeout": "240s"}
 
     def __init__(self, directory, user):
         self.image = TinyImage(directory)
@@ -38,8 +42,10 @@ class XenRig(Rig):
         super().__init__(BUILD, directory, user)
         self.machine_before = self.machine.picture()
 
-    def extra(self, hypervisor):
-        return self.image.extra() if hypervisor == "xen" else {}
+    def extra(self, hypervisor, machine_type="pvh"):
+        if hypervisor != "xen":
+            return {}
+        return {"type": machine_type} if machine_type == "hvm" else self.image.extra(type=machine_type)
 
     def difference(self):
         lines = super().difference()
@@ -58,7 +64,7 @@ class XenRig(Rig):
 
 def operations(machine_type):
     def create(rig, _):
-        return rig.client.create_domain(rig.net, "xen", rig.disk, extra=rig.image.extra(type=machine_type))
+        return rig.client.create_domain(rig.net, "xen", rig.disk, extra=rig.extra("xen", machine_type))
 
     def destroy(rig, name):
         rig.client.destroy_domain(name)
@@ -68,7 +74,8 @@ def operations(machine_type):
             Operation(f"destroyDomain {machine_type}", False, create, destroy)]
 
 
-OPERATIONS = [operation for machine_type in (("pvh", "pv") if WHOLE else ("pvh",)) for operation in operations(machine_type)]
+TYPES = ("pvh", "hvm", "pv") if WHOLE else ("pvh", "hvm")
+OPERATIONS = [operation for machine_type in TYPES for operation in operations(machine_type)]
 each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: o.title)
 
 
