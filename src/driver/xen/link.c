@@ -1,15 +1,10 @@
-/* The daemon's own connections to Xen and to its store. libxenstore starts a thread with the first watch, which reads
- * the connection and, for each watch that fires, a pipe; it blocks every signal, and no code of ours runs in it. A
- * worker's child has a copy of the connection without the thread, and makes its own.
+/* The daemon's own connections to Xen and to its store: one for reading, and one that watches (wire.c).
  *
  * "@releaseDomain" fires for the end of any domain, and does not say whose: each guest then looks at its own. */
 #include <assert.h>
-#include <errno.h>
-#include <stdlib.h>
-
-#include <xenstore.h>
 
 #include "base/log.h"
+#include "driver/xen/wire.h"
 #include "driver/xen/xen-internal.h"
 
 #define RELEASE_WATCH "@releaseDomain"
@@ -20,6 +15,7 @@ static struct {
         unsigned users;
         Xen xen;
         XenStore *store;
+        Wire *watch;
         sd_event_source *source;
         struct XenGuestList guests;
 } shared;
@@ -35,26 +31,31 @@ static void look_at_all(void) {
 }
 
 static int on_watch(sd_event_source *source, UNUSED int fd, UNUSED uint32_t revents, UNUSED void *userdata) {
-        bool fired = false;
-        char **event;
+        int r = wire_fired(shared.watch);
 
-        while ((event = xs_check_watch(xenstore_handle(shared.store)))) {
-                fired = true;
-                free(event);
-        }
-        if (errno != EAGAIN) {
+        if (r < 0) {
                 log_error("The connection to xenstored is lost: the ends of Xen guests are not noticed any more");
                 (void)sd_event_source_set_enabled(source, SD_EVENT_OFF);
-        }
-        if (fired)
+        } else if (r > 0)
                 look_at_all();
         return 0;
 }
 
 static void close_all(void) {
         shared.source = sd_event_source_disable_unref(shared.source);
+        shared.watch = wire_close(shared.watch);
         shared.store = xenstore_close(shared.store);
         xen_close(&shared.xen);
+}
+
+static int open_watch(const DriverHost *host, Error *e) {
+        int r = wire_open(&shared.watch);
+
+        if (r >= 0)
+                r = wire_watch(shared.watch, RELEASE_WATCH);
+        if (r >= 0)
+                r = sd_event_add_io(host->event, &shared.source, wire_fd(shared.watch), EPOLLIN, on_watch, NULL);
+        return r < 0 ? error_set_errno(e, r, "Failed to watch Xen's store") : 0;
 }
 
 static int open_all(const DriverHost *host, Error *e) {
@@ -62,14 +63,8 @@ static int open_all(const DriverHost *host, Error *e) {
 
         if (r >= 0)
                 r = xenstore_open(&shared.store, e);
-        if (r >= 0 && !xs_watch(xenstore_handle(shared.store), RELEASE_WATCH, "end"))
-                r = error_set_errno(e, errno, "Failed to watch Xen's store");
-        if (r >= 0) {
-                r = sd_event_add_io(host->event, &shared.source, xs_fileno(xenstore_handle(shared.store)), EPOLLIN,
-                                    on_watch, NULL);
-                if (r < 0)
-                        error_set_errno(e, r, "Failed to watch Xen's store");
-        }
+        if (r >= 0)
+                r = open_watch(host, e);
         if (r < 0)
                 close_all();
         return r;

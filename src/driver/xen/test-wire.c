@@ -166,13 +166,39 @@ static void test_too_much(void **state) {
         assert_int_equal(r, -ENOMEM);
 }
 
+static void test_a_watch(void **state) {
+        Fixture *f = *state;
+
+        answer(f, XS_WATCH, 1, "OK");
+        answer(f, XS_WATCH_EVENT, 0, "@releaseDomain"); /* which it always does at once */
+        assert_int_equal(wire_watch(f->wire, "@releaseDomain"), 0);
+        EXPECT(f, XS_WATCH, 0, "@releaseDomain\0\0");
+        assert_int_equal(wire_fired(f->wire), 1);
+        assert_int_equal(wire_fired(f->wire), 0);
+        for (unsigned i = 0; i < 50; i++)
+                answer(f, XS_WATCH_EVENT, 0, "@releaseDomain");
+        assert_int_equal(wire_fired(f->wire), 1);
+        assert_int_equal(wire_fired(f->wire), 0);
+        assert_int_equal(shutdown(f->server, SHUT_WR), 0);
+        assert_int_equal(wire_fired(f->wire), -ECONNRESET);
+}
+
+static void test_a_watch_is_refused(void **state) {
+        Fixture *f = *state;
+
+        answer(f, XS_ERROR, 1, "E2BIG");
+        assert_int_equal(wire_watch(f->wire, "@releaseDomain"), -E2BIG);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                TEST(test_a_transaction), TEST(test_first_failure_aborts), TEST(test_conflict),
-                TEST(test_giving_up),     TEST(test_what_is_no_answer),    TEST(test_xenstored_ends),
-                TEST(test_too_much),
+                TEST(test_a_transaction),      TEST(test_first_failure_aborts),
+                TEST(test_conflict),           TEST(test_giving_up),
+                TEST(test_what_is_no_answer),  TEST(test_xenstored_ends),
+                TEST(test_too_much),           TEST(test_a_watch),
+                TEST(test_a_watch_is_refused),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,7 +8,10 @@
  * A message is a header (its type, a number that the answer repeats, the transaction, the length of the body) and a
  * body of strings. Messages of one transaction and their answers are a few kilobytes, less than the socket holds, so
  * neither side waits for the other to read. The kernel's device, where xenstored is not in this domain, takes one
- * message in a write and queues the answers. */
+ * message in a write and queues the answers.
+ *
+ * A connection for a watch asks for it, and then only hears. (libxenstore reads watches in a thread, whose end loads a
+ * library and needs a signal: either may fail, and then it aborts the program, or waits for ever.) */
 #include "driver/xen/wire.h"
 
 #include <errno.h>
@@ -161,20 +164,27 @@ static int error_of(const char *name) {
         return -EIO;
 }
 
-/* The answer to a message, whose text is then in w->answer. After what is no answer, *ret_broken, no more can be
- * understood. */
-static int take_answer(Wire *w, const Header *asked, bool *ret_broken) {
-        Header h;
-        int r = receive(w, &h, sizeof h);
+/* A message's header, and its text, which is then in w->answer. */
+static int receive_message(Wire *w, Header *h) {
+        int r = receive(w, h, sizeof *h);
 
-        *ret_broken = true;
-        if (r >= 0 && h.len > XENSTORE_PAYLOAD_MAX)
+        if (r >= 0 && h->len > XENSTORE_PAYLOAD_MAX)
                 r = -EPROTO;
         if (r >= 0)
-                r = receive(w, w->answer, h.len);
+                r = receive(w, w->answer, h->len);
+        if (r >= 0)
+                w->answer[h->len] = '\0';
+        return r;
+}
+
+/* The answer to a message. After what is no answer, *ret_broken, no more can be understood. */
+static int take_answer(Wire *w, const Header *asked, bool *ret_broken) {
+        Header h;
+        int r = receive_message(w, &h);
+
+        *ret_broken = true;
         if (r < 0)
                 return r;
-        w->answer[h.len] = '\0';
         if (h.req_id != asked->req_id || (h.type != asked->type && h.type != XS_ERROR))
                 return -EPROTO;
         *ret_broken = false;
@@ -231,4 +241,37 @@ int wire_end(Wire *w, bool give_up, const char **ret_path) {
         memcpy(w->path, first, sizeof first);
         *ret_path = *w->path ? w->path : NULL;
         return r < 0 ? r : end;
+}
+
+/* ---- a watch ---- */
+
+int wire_watch(Wire *w, const char *path) {
+        int r = add(w, XS_WATCH, path, strlen(path) + 1, "", 1); /* known to us by no name: it is the only one */
+
+        if (r >= 0)
+                r = exchange(w);
+        if (r >= 0)
+                r = fd_set_nonblock(w->fd, true);
+        return r;
+}
+
+int wire_fd(const Wire *w) {
+        return w->fd;
+}
+
+/* What comes is events of the one watch: they need not be understood, and one is as good as many. */
+int wire_fired(Wire *w) {
+        bool fired = false;
+
+        for (;;) {
+                ssize_t n = read(w->fd, w->answer, sizeof w->answer);
+                if (n > 0)
+                        fired = true;
+                else if (n == 0)
+                        return -ECONNRESET;
+                else if (errno == EAGAIN)
+                        return fired;
+                else if (errno != EINTR)
+                        return -errno;
+        }
 }

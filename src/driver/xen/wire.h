@@ -1,4 +1,5 @@
-/* Transactions in Xen's store on a connection of their own, in few round trips: see wire.c. One at a time. */
+/* Transactions in Xen's store on a connection of their own, in few round trips, one at a time; or one watch: see
+ * wire.c. */
 #pragma once
 
 #include <stdbool.h>
@@ -23,3 +24,11 @@ int wire_remove(Wire *w, const char *path); /* nothing there is fine */
  * path that it was about, good until the next call, or NULL. -EAGAIN: somebody else has changed the same nodes
  * meanwhile. */
 int wire_end(Wire *w, bool give_up, const char **ret_path);
+
+/* From here on the connection only watches a path: its descriptor is readable after each change there, once at the
+ * beginning too. */
+int wire_watch(Wire *w, const char *path);
+int wire_fd(const Wire *w); /* still w's */
+/* What has come is taken: 1: the watch has fired, perhaps several times; 0: it has not. -errno: the connection is lost.
+ */
+int wire_fired(Wire *w);
