@@ -157,9 +157,9 @@ class Client:
     def destroy_network(self, name):
         self.call(names.PRIVOPS_PATH, names.PRIVOPS, "destroyNetwork", "s", name)
 
-    def create_domain(self, network, hypervisor, disk, mac="", extra=()):
-        return str(self.call(names.PRIVOPS_PATH, names.PRIVOPS, "createDomain", "sasssssa{sv}", "16M", [disk], network,
-                             mac, hypervisor, "", {"paused": dbus.Boolean(True), **dict(extra)}))
+    def create_domain(self, network, hypervisor, disk, memory="16M", extra=()):
+        return str(self.call(names.PRIVOPS_PATH, names.PRIVOPS, "createDomain", "sasssssa{sv}", memory, [disk], network,
+                             "", hypervisor, "", {"paused": dbus.Boolean(True), **dict(extra)}))
 
     def destroy_domain(self, name):
         self.call(names.PRIVOPS_PATH, names.PRIVOPS, "destroyDomain", "ss", name, "")

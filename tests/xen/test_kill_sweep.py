@@ -64,7 +64,8 @@ class XenRig(Rig):
 
 def operations(machine_type):
     def create(rig, _):
-        return rig.client.create_domain(rig.net, "xen", rig.disk, extra=rig.extra("xen", machine_type))
+        memory = "32M" if machine_type == "hvm" else "16M"
+        return rig.client.create_domain(rig.net, "xen", rig.disk, memory, extra=rig.extra("xen", machine_type))
 
     def destroy(rig, name):
         rig.client.destroy_domain(name)

@@ -51,6 +51,7 @@
 #define REBOOT_MARK        "rebooting"
 #define CLEAR_USEC         (60 * USEC_PER_SEC)
 #define CLEAR_ATTEMPTS_MAX 3
+#define CLEAR_AGAIN_USEC   USEC_PER_SEC /* after a removal for which there was no process or descriptor to be had */
 #define LINGER_USEC        (300 * USEC_PER_MSEC)
 #define ASK_USEC           (5 * USEC_PER_SEC)
 #define ASK_AGAIN_USEC     (2 * USEC_PER_SEC)
@@ -207,7 +208,7 @@ static int on_later(UNUSED sd_event_source *s, void *userdata) {
         const GuestEvents *events = x->guest.events;
 
         if (x->state == XEN_STOPPING) {
-                if (x->worker.pidfd < 0)
+                if (x->worker.pidfd < 0 && !x->again)
                         finish_stop(x);
                 return 0;
         }
@@ -269,7 +270,7 @@ int xen_guest_work(XenGuest *x, const char *what, WorkerRun run,
 static void cleared(Worker *w, WorkerReply *reply, const Error *failure);
 
 static int begin_clear(XenGuest *x, Error *e) {
-        AUTO(fd_drop) int before = fd_take(&x->before);
+        int before = x->before; /* until there is another worker */
         int keep[2];
         size_t n = 0;
 
@@ -293,6 +294,21 @@ static int begin_clear(XenGuest *x, Error *e) {
         if (x->work.clear.model >= 0)
                 keep[n++] = x->work.clear.model;
         return xen_guest_work(x, "removing a Xen guest", work_clear, cleared, keep, n, CLEAR_USEC, e);
+}
+
+static int on_clear_again(sd_event_source *s, uint64_t usec, void *userdata);
+
+/* Now, or as soon as the host has what it takes. */
+static int clear_soon(XenGuest *x) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+
+        if (begin_clear(x, &e) >= 0)
+                return 0;
+        log_write(LOG_ERR, LOG_FIELDS(.domain = x->guest.domain->name),
+                  "Failed to begin to remove domain %s from Xen: %s, trying again", x->guest.domain->name,
+                  error_text(&e));
+        return sd_event_add_time_relative(x->guest.host->event, &x->again, CLOCK_MONOTONIC, CLEAR_AGAIN_USEC, 0,
+                                          on_clear_again, x);
 }
 
 static void finish_stop(XenGuest *x) {
@@ -339,23 +355,17 @@ static void finish_failure(XenGuest *x) {
 
 /* Takes *why. */
 void xen_guest_fail(XenGuest *x, Error *why) {
-        AUTO(error_clear) Error e = ERROR_INIT;
-
         error_move(&x->error, why);
         xen_guest_set_state(x, XEN_FAILING);
         x->attempts = 0;
-        if (begin_clear(x, &e) < 0) {
-                log_error("Failed to remove what is there of domain %s: %s", x->guest.domain->name, error_text(&e));
+        if (clear_soon(x) < 0)
                 finish_failure(x);
-        }
 }
 
-static void cleared(Worker *w, UNUSED WorkerReply *reply, const Error *failure) {
-        XenGuest *x = w->userdata;
+/* Nothing is left, or nothing more can be done about it. */
+static void finish_clear(XenGuest *x, const Error *failure) {
         AUTO(error_clear) Error e = ERROR_INIT;
 
-        if (failure && ++x->attempts < CLEAR_ATTEMPTS_MAX && begin_clear(x, &e) >= 0)
-                return;
         if (failure)
                 log_write(LOG_ERR, LOG_FIELDS(.domain = x->guest.domain->name),
                           "Failed to remove domain %s from Xen: %s", x->guest.domain->name, error_text(failure));
@@ -370,21 +380,38 @@ static void cleared(Worker *w, UNUSED WorkerReply *reply, const Error *failure) 
                 xen_boot_anew(x);
 }
 
-/* Where there is not even a process to be had for the removal, the guest is given up: its record goes, the error is
+static void cleared(Worker *w, UNUSED WorkerReply *reply, const Error *failure) {
+        XenGuest *x = w->userdata;
+
+        if (!failure || ++x->attempts >= CLEAR_ATTEMPTS_MAX || clear_soon(x) < 0)
+                finish_clear(x, failure);
+}
+
+static int on_clear_again(UNUSED sd_event_source *s, UNUSED uint64_t usec, void *userdata) {
+        XenGuest *x = userdata;
+        int r = clear_soon(x);
+
+        if (r < 0) {
+                AUTO(error_clear) Error e = ERROR_INIT;
+
+                error_set_errno(&e, r, "cannot try again");
+                finish_clear(x, &e);
+        }
+        return 0;
+}
+
+/* Where there is not even a timer to be had for another attempt, the guest is given up: its record goes, the error is
  * logged. */
 void xen_guest_stop(Guest *g) {
         XenGuest *x = xen_guest(g);
-        AUTO(error_clear) Error e = ERROR_INIT;
 
         if (x->state == XEN_STOPPING || x->state == XEN_GONE)
                 return;
         xen_guest_set_state(x, XEN_STOPPING);
         x->later_ended = x->later_paused = false;
         x->attempts = 0;
-        if (begin_clear(x, &e) < 0) {
-                log_error("Failed to remove domain %s from Xen: %s", g->domain->name, error_text(&e));
+        if (clear_soon(x) < 0)
                 xen_guest_do_later(x);
-        }
 }
 
 /* ---- the beginning ---- */

@@ -67,7 +67,7 @@ typedef struct XenGuest {
 
         /* What the loop does next: callbacks that may not come from inside a call. */
         sd_event_source *later;
-        sd_event_source *again; /* when xenstored is asked again, before an adoption */
+        sd_event_source *again; /* when xenstored is asked again, before an adoption, or a removal begun again */
         bool asked;             /* in vain, and that is logged */
         bool later_ended, later_paused;
         EndReason end_reason;
