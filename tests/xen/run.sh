@@ -53,7 +53,7 @@ cp "$here/../../data/com.googlecode.debmarshal.conf" "$share/tree/data/"
 cp -r "$here/../bench" "$here/../system" "$here" "$share/tree/tests/"
 cp "$suite" "$share/suite"
 echo "$seconds" >"$share/seconds"
-env | grep -E '^(DEBMARSHAL_SWEEP|PAIRS)=' >"$share/environment" || true
+env | grep -E '^(DEBMARSHAL_SWEEP|PAIRS|TYPES)=' >"$share/environment" || true
 [[ $# -eq 0 ]] || printf '%s\0' "$@" >"$share/arguments"
 : >"$share/output"
 : >>"$share/arguments"

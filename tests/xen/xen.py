@@ -81,17 +81,20 @@ class XlConsole:
 class XlDomain:
     """One that xl has made, which is none of our driver's business. It stands still."""
 
-    def __init__(self, name, image, directory, machine_type="pvh", memory=16):
+    def __init__(self, name, image, directory):
         self.name = name
-        output("xl", "create", "-q", "-p", self.write_config(name, image, directory, machine_type, memory))
+        output("xl", "create", "-q", "-p", self.write_config(name, directory, "pvh", 16, self.boots(image)))
 
     @staticmethod
-    def write_config(name, image, directory, machine_type, memory):
-        """The path of it; image is not looked at for HVM."""
+    def boots(image):
+        return [f'kernel = "{image.kernel}"', f'ramdisk = "{image.initrd}"', f'extra = "{image.cmdline}"']
+
+    @staticmethod
+    def write_config(name, directory, machine_type, memory, more):
+        """The path of it."""
         path = f"{directory}/{name}-{machine_type}.cfg"
-        lines = [f'name = "{name}"', f'type = "{machine_type}"', f"memory = {memory}", "vcpus = 1", 'tsc_mode = "native"']
-        if machine_type != "hvm":
-            lines += [f'kernel = "{image.kernel}"', f'ramdisk = "{image.initrd}"', f'extra = "{image.cmdline}"']
+        lines = [f'name = "{name}"', f'type = "{machine_type}"', f"memory = {memory}", "vcpus = 1", 'tsc_mode = "native"',
+                 *more]
         with open(path, "w", encoding="utf-8") as f:
             f.write("\n".join(lines) + "\n")
         return path
