@@ -51,7 +51,7 @@ typedef struct Command {
 
 struct Qmp {
         QmpState state;
-        int fd;
+        int fd, listener;
         sd_event *event;
         sd_event_source *io, *timer;
         const QmpEvents *events;
@@ -101,6 +101,7 @@ static void shut(Qmp *q, const Error *e) {
         q->io = sd_event_source_disable_unref(q->io);
         q->timer = sd_event_source_disable_unref(q->timer);
         fd_drop(&q->fd);
+        fd_drop(&q->listener);
         answer_all(q, e);
 }
 
@@ -316,6 +317,10 @@ static void capabilities_agreed(void *userdata, UNUSED json_t *result, const Err
 /* Nothing else may have been written: the negotiation goes to the head of the list. */
 static void greeted(Qmp *q) {
         Command *c;
+
+        if (q->listener >= 0)
+                (void)listen(q->listener, SOMAXCONN); /* sets that alone, since it listens already */
+        fd_drop(&q->listener);
         int r = command_new(q, "qmp_capabilities", NULL, -1, &c);
 
         if (r < 0) {
@@ -457,7 +462,7 @@ int qmp_new(sd_event *event, int fd, const QmpEvents *events, void *userdata, Qm
                 fd_drop(&fd);
                 return -ENOMEM;
         }
-        *q = (Qmp){ .fd = fd, .event = event, .events = events, .userdata = userdata };
+        *q = (Qmp){ .fd = fd, .listener = -1, .event = event, .events = events, .userdata = userdata };
         q->deadline_usec = QMP_DEADLINE_USEC;
         TAILQ_INIT(&q->commands);
 
@@ -472,6 +477,11 @@ int qmp_new(sd_event *event, int fd, const QmpEvents *events, void *userdata, Qm
         }
         *ret = q;
         return 0;
+}
+
+void qmp_take_listener(Qmp *q, int fd) {
+        fd_drop(&q->listener);
+        q->listener = fd;
 }
 
 Qmp *qmp_free(Qmp *q) {

@@ -200,6 +200,22 @@ def test_killed_again_and_again(broker, alice, network, create, hypervisor):
     assert describe(alice, name) == before
 
 
+@pytest.mark.parametrize("hypervisor", ["qemu"])
+def test_emulator_slower_than_daemons_are_killed(broker, alice, create):
+    """Each leaves it a connection that it has not taken yet."""
+    name = create()
+    before = describe(alice, name)
+    os.kill(before["pid"], signal.SIGSTOP)
+    for _ in range(10):
+        broker.daemon.restart()
+    broker.served()
+    said_before = len(broker.daemon.log())
+    os.kill(before["pid"], signal.SIGCONT)
+    wait_for(lambda: f"Domain {name} is taken over" in broker.daemon.log()[said_before:])
+    alice.domain(name, "Resume")
+    assert describe(alice, name) == {**before, "state": "running"}
+
+
 @only_null
 def test_console_while_the_daemon_is_away(broker, alice, create):
     """The null guest gives back what it gets, with or without a daemon."""

@@ -372,6 +372,8 @@ static int connect_monitor(QemuGuest *q, Error *e) {
                 r = qmp_new(q->guest.host->event, fd, &monitor_events, q, &q->qmp);
         if (r < 0)
                 return error_set_errno(e, r, "Failed to connect to the emulator of domain %s", q->guest.domain->name);
+        if (q->listen_qmp >= 0)
+                qmp_take_listener(q->qmp, fd_take(&q->listen_qmp));
         /* The start has its own deadline; many starts at once make each slow. */
         qmp_set_deadline(q->qmp, q->guest.host->limits->start_usec);
         return 0;
@@ -402,13 +404,13 @@ static void spawn_done(Spawn *s, const Error *failure) {
                 fail(q, &e);
                 return;
         }
-        qemu_files_passed(q);
         qemu_set_state(q, QEMU_GREETING);
         int r = process_watch(&q->process, q->guest.host->event, &s->id, spawn_take_pidfd(s), process_ended, q);
         if (r < 0)
                 error_set_errno(&e, r, "Failed to watch the emulator of domain %s", q->guest.domain->name);
         if (r >= 0)
                 r = connect_monitor(q, &e);
+        qemu_files_passed(q);
         if (r < 0)
                 fail(q, &e);
 }
