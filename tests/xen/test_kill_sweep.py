@@ -4,7 +4,7 @@ these are; and nothing is left in Xen, its store and the kernel, while a domain 
 
 A worker makes and removes the domain: it dies with its daemon, so the daemon is killed when its workers are at their N-th
 hypercall, or their N-th write to the store or elsewhere. DEBMARSHAL_SWEEP=whole goes through all of them, for PV too, which
-takes hours; otherwise through as many of a PVH and an HVM guest's life as half a minute for each sweep has room for, which are
+takes most of an hour; otherwise through as many of a PVH and an HVM guest's life as twenty seconds for each sweep have room for, which are
 spread evenly.
 """
 
@@ -22,7 +22,7 @@ from tiny import TinyImage
 from xen import Machine, xl_list
 
 WHOLE = os.environ.get("DEBMARSHAL_SWEEP") == "whole"
-BUDGET = None if WHOLE else 25  # seconds in which a sweep goes on to another point
+BUDGET = None if WHOLE else 20  # seconds in which a sweep goes on to another point
 POINTS_MIN = 4  # which every machine has the time for
 SECONDS = None if WHOLE else 900  # of a sweep that hangs
 # Where a call fails first: the first worker cannot be started.
