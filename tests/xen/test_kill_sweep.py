@@ -16,7 +16,7 @@ import time
 import pytest
 
 from conftest import BUILD
-from sweep import Failure, Operation, Point, Rig, in_child
+from sweep import Disconnected, Failure, Operation, Point, Rig, in_child
 from test_failing_calls import go_on
 from tiny import TinyImage
 from xen import Machine, xl_list
@@ -92,8 +92,12 @@ def rig(people):
             raise Failure("the daemon did not end well")
 
 
-def judged(it, point):
-    complaints = point.judge()
+def judged(it, point, after=lambda point: None):
+    try:
+        after(point)
+        complaints = point.judge()
+    except (Failure, Disconnected) as error:
+        complaints = [str(error)]
     if complaints:
         raise Failure(f"{point.operation.title}, {point.mode} at {point.hit}; the answer: {point.error or 'done'}\n" +
                       "\n".join(complaints) + f"\n{it.daemon.log()[-6000:]}")
@@ -133,8 +137,7 @@ class Sweep:
             point = Point(self.it, self.operation, self.mode, number, only=only)
             self.visited += 1
             self.hits += point.hit is not None
-            after(point)
-            judged(self.it, point)
+            judged(self.it, point, after)
 
     def restart(self, point):
         if point.hit:
