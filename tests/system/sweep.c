@@ -82,6 +82,7 @@ static const struct {
         { SYS_rt_sigreturn, 0 },
         { SYS_rt_sigprocmask, 0 },
         { SYS_rt_sigaction, 0 },
+        { SYS_clock_gettime, 0 }, /* a call where the processor gives no time to all, as under Xen */
         { SYS_getpid, 0 },
         { SYS_getppid, 0 },
         { SYS_gettid, 0 },
