@@ -153,10 +153,12 @@ def test_killed_daemon_leaves_no_model(alice, daemon, network, boot_disk):
 
 
 def test_linux(alice, create, people, network):
-    """Xen's own drivers take over from the emulated devices; other guests are reached by name; it panics in the end."""
+    """Xen's own drivers take over from the emulated devices, of a disk and a CD-ROM; it has two processors; other guests are
+    reached by name; it panics in the end."""
     disk = people["alice"].disk("disk.img", size=4 << 20)
+    cd = people["alice"].file("cd.iso", b"R" * 4096, mode=0o400)
     begun = time.monotonic()
-    name = create("one", "hvm", run=SERVE, disks=[disk])
+    name = create("one", "hvm", run=SERVE, disks=[disk, cd], more={"vcpus": 2, "disk_formats": ["raw", "raw:ro"]})
     other = create("two", "pvh", run=SERVE)
     with Guest(alice, other) as two, Guest(alice, name) as guest:
         two.ready()
@@ -164,6 +166,9 @@ def test_linux(alice, create, people, network):
         print(f"ready hvm: {time.monotonic() - begun:.1f} s")
         assert (guest.host, guest.address) == ("one", network.address("one"))
         assert guest.run("cat /sys/hypervisor/guest_type").strip() == "HVM"
+        assert guest.run("grep -c ^processor /proc/cpuinfo").strip() == "2"
+        assert guest.run("cat /sys/block/xvda/ro /sys/block/xvdb/ro").split() == ["0", "1"]
+        assert guest.run("head -c 4 /dev/xvdb") == "RRRR"
         guest.run("ping -c 1 -W 5 two")
         two.run("ping -c 1 -W 5 one")
         guest.run("echo persists | dd of=/dev/xvda bs=512 seek=3 conv=fsync")
