@@ -91,9 +91,16 @@ int fd_write_all(int fd, const void *data, size_t length) {
         return 0;
 }
 
+/* No more than a guess: it may have more or fewer bytes by the time that they are read. */
+static size_t guess_length(int fd) {
+        struct stat st;
+
+        return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 ? (size_t)st.st_size : 4094;
+}
+
 /* One byte more than max, so that "exactly max" and "past max" can be told apart, and one for the NUL. */
-static int grow(char **data, size_t *capacity, size_t max) {
-        size_t wanted = *capacity ? *capacity * 2 : 4096, limit = max + 2;
+static int grow(char **data, size_t *capacity, size_t guess, size_t max) {
+        size_t wanted = *capacity ? *capacity * 2 : guess + 2, limit = max + 2;
 
         if (wanted > limit || wanted < *capacity)
                 wanted = limit;
@@ -107,13 +114,13 @@ static int grow(char **data, size_t *capacity, size_t max) {
 
 int fd_read_all(int fd, size_t max, char **ret_data, size_t *ret_length) {
         AUTO(string_drop) char *data = NULL;
-        size_t length = 0, capacity = 0;
+        size_t length = 0, capacity = 0, guess = guess_length(fd);
 
         if (max > SIZE_MAX / 2)
                 return -EINVAL;
         for (;;) {
                 if (length + 1 >= capacity) {
-                        int r = grow(&data, &capacity, max);
+                        int r = grow(&data, &capacity, guess, max);
                         if (r < 0)
                                 return r;
                 }
