@@ -183,7 +183,7 @@ static void picture_ended(void *userdata) {
 }
 
 int stub_shoot(Stub *s, GuestAnswer answer, void *userdata, Error *e) {
-        int fd;
+        int fd = -1;
 
         if (s->shot)
                 return error_set(e, ERROR_BUSY, "A picture of the screen of domain %s is being taken",
