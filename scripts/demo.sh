@@ -15,6 +15,7 @@ if [[ -z ${DEMO_DIR-} ]]; then
 	guests=$(realpath "${2:-.cache/guests}")/$arch
 	dir=$(mktemp -d -t debmarshal-demo.XXXXXX)
 	trap 'rm -rf "$dir"' EXIT
+	chmod 755 "$dir" # or unchroot would put another in its place
 	mkdir -m 700 "$dir/runtime"
 	# Only the caller may be able to read the originals.
 	install -m 755 "$build"/debmarshal{,d,-keeper} "$dir"
