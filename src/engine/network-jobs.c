@@ -4,7 +4,7 @@
  *                                            |                 |                    |          |
  *                                            +-- any failure: the keeper is dead by now; unrecord, release, answer
  *
- *   destroy: record --> kill the keeper --> it is dead, and the kernel has taken all else --> unrecord, release, answer
+ *   destroy: record --> kill the keeper, unrecord --> it is dead, and the kernel has taken all else --> release, answer
  *
  * What cannot be unrecorded (a full file system) stays in the list as "destroying", without a job, and may be destroyed
  * again. */
@@ -27,7 +27,8 @@ struct NetworkJob {
         EngineDone done;
         void *userdata;
         KeeperStart start;
-        Error error; /* why a creation is being undone */
+        Error error;     /* why a creation is being undone */
+        bool unrecorded; /* while its keeper dies */
         sd_event_source *defer, *deadline;
 };
 
@@ -75,10 +76,13 @@ static void removal_finish(struct NetworkJob *job) {
         AUTO(error_clear) Error error = ERROR_INIT;
 
         error_move(&error, &job->error);
+        bool unrecorded = job->unrecorded;
         job_free(job);
 
         AUTO(error_clear) Error late = ERROR_INIT;
-        if (unrecord(e, n, &late) < 0) {
+        if (unrecorded)
+                registry_remove_network(&e->registry, n);
+        else if (unrecord(e, n, &late) < 0) {
                 log_write(LOG_ERR, LOG_FIELDS(.network = n->name), "Failed to unrecord network %s: %s", n->name,
                           error_text(&late));
                 error_move(&error, &late);
@@ -99,9 +103,12 @@ static int removal_overdue(UNUSED sd_event_source *s, UNUSED uint64_t usec, void
         return 0;
 }
 
-/* network_keeper_ended() goes on, or else removal_overdue(). */
+/* network_keeper_ended() goes on, or else removal_overdue(). Nothing takes a SIGKILL back, so the record need not wait
+ * for the end: it goes while the kernel takes the namespaces apart. Where it does not, removal_finish() tries once
+ * more. */
 static void removal_kill(struct NetworkJob *job) {
         process_kill(&job->network->process);
+        job->unrecorded = store_remove_network(job->engine->store, job->network, NULL) >= 0;
         int r = sd_event_add_time_relative(job->engine->event, &job->deadline, CLOCK_MONOTONIC, REMOVAL_USEC, 0,
                                            removal_overdue, job);
         if (r < 0)
