@@ -488,7 +488,8 @@ class Point:
 
 def in_child(function, seconds=None):
     """Run it in a process of its own, which hides /dev/kvm and reaps its orphans; its number is returned, and what it
-    raises is raised as a Failure. After those seconds it is ended, and the Failure says where it was."""
+    raises is raised as a Failure. After those seconds it is ended, and the Failure says where it was; pytest's own
+    faulthandler_timeout has to be off then, whose thread the process would wait for and has not."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as report:
         pid = os.fork()
         if pid == 0:
