@@ -384,7 +384,7 @@ static int wait_for_menu(Cli *cli, const Request *q, PendingCall *p, char **ret_
 static int create_at_console(Cli *cli, Request *q, char **ret_name, Error *e) {
         AUTO(message_drop) sd_bus_message *m = NULL;
         AUTO(pending_drop) PendingCall call_under_way = { 0 };
-        sd_bus_message *reply;
+        sd_bus_message *reply = NULL;
 
         int r = *q->first_mac ? 0 : choose_mac(&q->first_mac, e);
         if (r >= 0)
