@@ -91,6 +91,19 @@ int fd_write_all(int fd, const void *data, size_t length) {
         return 0;
 }
 
+int fd_path(int fd, char *buffer, size_t size) {
+        char link[32];
+
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t n = readlink(link, buffer, size);
+        if (n < 0)
+                return -errno;
+        if ((size_t)n == size)
+                return -ENAMETOOLONG;
+        buffer[n] = '\0';
+        return 0;
+}
+
 /* No more than a guess: it may have more or fewer bytes by the time that they are read. */
 static size_t guess_length(int fd) {
         struct stat st;

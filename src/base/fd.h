@@ -48,6 +48,9 @@ int fd_receive(int socket, void *buffer, size_t size, size_t *ret_length, FdSet 
 /* Make 0, 1 and 2 open, on /dev/null where they are not, so that no other file gets their numbers. */
 int fd_fill_stdio(void);
 
+/* Where it leads now, in the caller's root: buffer has size bytes, of which a longer path is -ENAMETOOLONG. */
+int fd_path(int fd, char *buffer, size_t size);
+
 /* A memfd holding data, sealed against any change when sealed is true, offset 0. */
 int fd_memfd(const char *name, const void *data, size_t length, bool sealed, int *ret_fd);
 

@@ -231,6 +231,17 @@ static void test_memfd(void **state) {
         fd_drop(&loose);
 }
 
+static void test_path(void **state) {
+        (void)state;
+        char path[8];
+        AUTO(fd_drop) int fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+        assert_int_equal(fd_path(fd, path, sizeof path), 0);
+        assert_string_equal(path, "/proc");
+        assert_int_equal(fd_path(fd, path, strlen("/proc")), -ENAMETOOLONG);
+        assert_int_equal(fd_path(-1, path, sizeof path), -ENOENT);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_drop_and_take),
@@ -243,6 +254,7 @@ int main(void) {
                 cmocka_unit_test(test_message_with_descriptors),
                 cmocka_unit_test(test_refused_messages_leak_nothing),
                 cmocka_unit_test(test_memfd),
+                cmocka_unit_test(test_path),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -252,12 +252,10 @@ static int store_create_file(int dir_fd, Error *e) {
 
 /* The true path, for SQLite, which knows no directory descriptors, and for messages. */
 static char *store_path(int dir_fd) {
-        char link[64], directory[4000];
-        snprintf(link, sizeof link, "/proc/self/fd/%d", dir_fd);
-        ssize_t length = readlink(link, directory, sizeof directory - 1);
-        if (length < 0)
-                return string_printf("%s/%s", link, STORE_FILE);
-        directory[length] = '\0';
+        char directory[4000];
+
+        if (fd_path(dir_fd, directory, sizeof directory) < 0)
+                return string_printf("/proc/self/fd/%d/%s", dir_fd, STORE_FILE);
         return string_printf("%s/%s", directory, STORE_FILE);
 }
 

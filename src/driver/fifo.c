@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -32,15 +31,11 @@ int fifo_make(int dir_fd, const char *name, uid_t owner, int *ret_fd) {
 }
 
 int fifo_path(int dir_fd, const char *name, char **ret) {
-        char link[32], directory[4096];
+        char directory[4096];
+        int r = fd_path(dir_fd, directory, sizeof directory);
 
-        snprintf(link, sizeof link, "/proc/self/fd/%d", dir_fd);
-        ssize_t n = readlink(link, directory, sizeof directory);
-        if (n < 0)
-                return -errno;
-        if (n == sizeof directory)
-                return -ENAMETOOLONG;
-        directory[n] = '\0';
+        if (r < 0)
+                return r;
         *ret = string_printf("%s/%s", directory, name);
         return *ret ? 0 : -ENOMEM;
 }

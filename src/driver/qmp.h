@@ -27,9 +27,10 @@ typedef struct QmpEvents {
 
 /* Takes fd, also on failure. */
 int qmp_new(sd_event *event, int fd, const QmpEvents *events, void *userdata, Qmp **ret);
-/* The socket on which it listens for q and for those to come: taken, kept until it greets (or fails to), and closed
- * then. QEMU lets only one wait there, but each daemon that is killed leaves a connection behind, which an emulator
- * that is kept from running does not take. So the queue is made longer again: a daemon that comes back must find room.
+/* The socket on which it listens for q and for those to come (-1: not known): taken, kept until it greets (or fails
+ * to), and closed then. QEMU lets only one wait there, but each daemon that is killed leaves a connection behind, which
+ * an emulator that is kept from running does not take. So the queue is made longer again: a daemon that comes back must
+ * find room.
  */
 void qmp_take_listener(Qmp *q, int fd);
 /* Answers what is under way with ERROR_INVALID_STATE; closed() does not come. NULL allowed; returns NULL. Allowed

@@ -280,6 +280,11 @@ void domain_end(Engine *e, Domain *d, EndReason reason, const char *message) {
                 log_domain(LOG_ERR, d, "Failed to end domain %s: %s", d->name, error_text(&error));
 }
 
+void domain_lose(Engine *e, Domain *d, const char *why) {
+        log_domain(LOG_WARNING, d, "Domain %s is lost: %s", d->name, why);
+        domain_end(e, d, END_LOST, why);
+}
+
 void domain_undo(Engine *e, Domain *d) {
         AUTO(error_clear) Error error = ERROR_INIT;
 
@@ -513,9 +518,8 @@ static void guest_started(Guest *g, const Error *failure) {
         }
         /* The answer to adopt(). */
         if (failure) {
-                log_domain(LOG_WARNING, d, "Domain %s is lost: %s", d->name, error_text(failure));
                 domain_drop_guest(d);
-                domain_end(e, d, END_LOST, error_text(failure));
+                domain_lose(e, d, error_text(failure));
         } else
                 log_domain(LOG_INFO, d, "Domain %s is taken over", d->name);
 }

@@ -33,6 +33,8 @@ void domain_drop_guest(Domain *d);
 /* End a domain for the reason given: its guest is stopped, its record replaced by what is kept of an ended one. state
  * != CREATING. */
 void domain_end(Engine *e, Domain *d, EndReason reason, const char *message);
+/* The same for one that is not there any more as the daemon comes back; why goes into the log, too. */
+void domain_lose(Engine *e, Domain *d, const char *why);
 /* The same for what a former daemon left half made: nothing of it is kept. */
 void domain_undo(Engine *e, Domain *d);
 /* Probing has got further: go on with the creations that wait for it. */

@@ -112,11 +112,8 @@ static int reconcile_domain(Engine *e, Domain *d, Error *failure) {
                 domain_undo(e, d);
         } else if (d->state == DOMAIN_DESTROYING)
                 domain_end(e, d, d->end_reason, d->end_message);
-        else if (r < 0 || !d->guest) {
-                const char *why = r < 0 ? error_text(&error) : "there is nothing of it";
-                log_write(LOG_WARNING, LOG_FIELDS(.domain = d->name), "Domain %s is lost: %s", d->name, why);
-                domain_end(e, d, END_LOST, why);
-        }
+        else if (r < 0 || !d->guest)
+                domain_lose(e, d, r < 0 ? error_text(&error) : "there is nothing of it");
         return 0;
 }
 

@@ -323,12 +323,11 @@ static int copy_file(Site *s, const JailBind *b) {
 
 /* The same file by a path of this mount namespace; or negative errno. */
 static int find_again(int fd, const struct stat *st, int *ret_fd) {
-        char link[32], path[PATH_MAX];
-        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-        ssize_t n = readlink(link, path, sizeof path - 1);
-        if (n < 0)
-                return -errno;
-        path[n] = '\0';
+        char path[PATH_MAX];
+        int r = fd_path(fd, path, sizeof path);
+
+        if (r < 0)
+                return r;
 
         AUTO(fd_drop) int found = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
         struct stat now;

@@ -372,8 +372,7 @@ static int connect_monitor(QemuGuest *q, Error *e) {
                 r = qmp_new(q->guest.host->event, fd, &monitor_events, q, &q->qmp);
         if (r < 0)
                 return error_set_errno(e, r, "Failed to connect to the emulator of domain %s", q->guest.domain->name);
-        if (q->listen_qmp >= 0)
-                qmp_take_listener(q->qmp, fd_take(&q->listen_qmp));
+        qmp_take_listener(q->qmp, fd_take(&q->listen_qmp));
         /* The start has its own deadline; many starts at once make each slow. */
         qmp_set_deadline(q->qmp, q->guest.host->limits->start_usec);
         return 0;

@@ -286,8 +286,7 @@ static int connect_monitor(Model *m, Error *e) {
         if (r < 0)
                 return error_set_errno(e, r, "Failed to connect to the device model of domain %s",
                                        m->guest->domain->name);
-        if (m->listen_qmp >= 0)
-                qmp_take_listener(m->qmp, fd_take(&m->listen_qmp));
+        qmp_take_listener(m->qmp, fd_take(&m->listen_qmp));
         qmp_set_deadline(m->qmp, m->guest->host->limits->start_usec); /* the start has its own */
         return 0;
 }
@@ -327,7 +326,6 @@ static void spawn_done(Spawn *s, const Error *failure) {
                 error_set_errno(&e, r, "Failed to watch the device model of domain %s", m->guest->domain->name);
         if (r >= 0)
                 r = connect_monitor(m, &e);
-        fd_drop(&m->listen_qmp);
         if (r < 0)
                 fail(m, &e);
 }
