@@ -60,9 +60,14 @@ packages_unpack_closure() {
 	packages_unpack_files "$tmp"/cache/archives/*.deb
 }
 
+# Each is noted in $tmp/packages: its name and version, its source's, and when it was built, in seconds since 1970, which the header of the
+# first member says (deb(5), ar(5)).
 packages_unpack_files() {
 	local deb
 	for deb; do
+		# shellcheck disable=SC2016 # dpkg-deb's own
+		dpkg-deb -W --showformat '${Package} ${Version} ${source:Package} ${source:Version} ' "$deb" >>"$tmp/packages"
+		head -c 36 "$deb" | tail -c 12 | awk '{ print $1 }' >>"$tmp/packages"
 		dpkg-deb -x "$deb" "$tmp/root"
 		rm "$deb"
 	done

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Makes what a stub domain boots from, for the Xen driver's option "stubdomain": DIR/vmlinuz, Debian's cloud kernel, and DIR/initrd,
-# with Debian's QEMU for Xen, what it needs, and stubdomain/init. Needs no privilege, and installs nothing: the packages are
-# downloaded and verified by apt, and unpacked. The same packages give the same bytes. Instant when DIR has it already.
+# with Debian's QEMU for Xen, what it needs, and stubdomain/init. DIR/packages says what they consist of, DIR/copyright.gz under which terms.
+# Needs no privilege, and installs nothing: the packages are downloaded and verified by apt, and unpacked. The same packages give
+# the same bytes. Instant when DIR has it already. stubdomain-package.sh makes a package of it.
 #
 # usage: stubdomain-image.sh DIR      (the daemon looks into /usr/lib/debmarshal/stubdomain, see xen_stub_domain in debmarshald.conf(5))
 set -euo pipefail
@@ -40,6 +41,12 @@ packages_put_programs "$tree" "${programs[@]}"
 ln -s "../usr/lib/xen-$xen/bin/vchan-socket-proxy" "$tree/bin/"
 packages_modules "$tree" "${modules[@]}"
 install -m 755 "$here"/stubdomain/{init,ifup} "$tree/"
+
+LC_ALL=C sort "$tmp/packages" >"$dir/packages"
+while read -r package _; do
+	printf '\n======== %s\n\n' "$package"
+	cat "$tmp/root/usr/share/doc/$package/copyright"
+done <"$dir/packages" | gzip -9n >"$dir/copyright.gz"
 
 packages_initramfs "$tree" >"$tmp/initrd"
 packages_finish initrd

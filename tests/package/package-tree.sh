@@ -30,6 +30,18 @@ fresh_tree_run "$builder" chroot bash -c '
 	scripts/install-deps.sh package
 	dpkg-buildpackage -us -uc -b
 '
+# With the driver's package, the one of what stub domains boot: twice, from two images, the same bytes; and it can be installed.
+fresh_tree_run "$builder" chroot bash -c '
+	set -e
+	cd /root
+	apt-get install -qq --no-install-recommends ./debmarshal_*.deb ./debmarshal-xen_*.deb cpio kmod >/dev/null
+	cd /var/tmp
+	/usr/libexec/debmarshal/stubdomain-package.sh one ./debmarshal-stubdomain.deb
+	/usr/libexec/debmarshal/stubdomain-package.sh two ./again.deb
+	cmp debmarshal-stubdomain.deb again.deb
+	apt-get install -qq ./debmarshal-stubdomain.deb >/dev/null
+	cmp one/initrd /usr/lib/debmarshal/stubdomain/initrd
+'
 echo "${0##*/}: built $(cd "$builder/root" && echo debmarshal_*.deb)"
 
 "$repository/scripts/guest-image.sh" --arch amd64 "$repository/.cache/guests"

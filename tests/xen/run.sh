@@ -36,10 +36,10 @@ for file in debmarshald debmarshal debmarshal-keeper debmarshal-xen.so; do
 done
 cp "$build/tests/system/sweep" "$share/tree/build/tests/system/"
 cp "$guests"/amd64/{vmlinuz,initrd.gz} "$share/tree/guests/"
-# What a stub domain boots from, where it is installed for the daemon.
-"$here/../../scripts/stubdomain-image.sh" "${dom0%/*}/stubdomain"
-mkdir "$share/tree/stubdomain"
-cp "${dom0%/*}"/stubdomain/{vmlinuz,initrd} "$share/tree/stubdomain/"
+# What a stub domain boots from, as its package installs it.
+"$here/../../scripts/stubdomain-package.sh" "${dom0%/*}/stubdomain" "$share/stubdomain.deb"
+dpkg-deb -x "$share/stubdomain.deb" "$share/root"
+rm "$share/stubdomain.deb"
 gcc -nostdlib -m16 -Wl,-m,elf_i386,--oformat=binary,-Ttext=0x7c00 -o "$share/tree/guests/boot-sector" "$here/boot-sector.S"
 (cat "$share/tree/guests/boot-sector" && printf firstime && head -c 1M /dev/zero) >"$share/boot.img"
 qemu-img convert -f raw -O qcow2 "$share/boot.img" "$share/tree/guests/boot.qcow2"
@@ -79,7 +79,7 @@ wait "$shown" || true
 
 mkdir -p "$results"
 find "$results" -mindepth 1 -delete
-rm -rf "$share/tree"
+rm -rf "$share/tree" "$share/root"
 cp -r "$share"/* "$results/"
 grep -a '^dom0: ' "$results/serial.log" | tr -d '\r' || true
 status=$(cat "$results/status" 2>/dev/null || echo none)

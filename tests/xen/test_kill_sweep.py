@@ -173,7 +173,7 @@ def test_killed_at_calls_of_its_workers(people, operation, capsys):
     assert in_child(sweep, SECONDS) >= POINTS_MIN / 2
 
 
-@pytest.mark.parametrize("operation", operations("pvh"), ids=lambda o: o.title)
+@each_operation
 def test_calls_of_its_own_fail(people, operation, capsys):
     def sweep():
         with rig(people) as it:
