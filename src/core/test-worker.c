@@ -530,6 +530,22 @@ static void test_orphan(void **state) {
         close(pidfd);
 }
 
+/* A deadline that cannot be had. */
+static void test_start_fails_before_anything_runs(void **state) {
+        Baseline *b = *state;
+        AUTO(error_clear) Error e = ERROR_INIT;
+        siginfo_t info = { 0 };
+        Outcome o;
+        Worker w;
+
+        setup(&w, &o, run_upper);
+        w.deadline_usec = UINT64_MAX;
+        assert_true(worker_start(&w, b->event, &e) < 0);
+        assert_non_null(strstr(error_text(&e), "cannot start thinking: "));
+        assert_int_equal(waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT), -1);
+        assert_int_equal(errno, ECHILD);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, baseline_setup, baseline_teardown)
         const struct CMUnitTest tests[] = {
@@ -542,6 +558,7 @@ int main(void) {
                 TEST(test_stop),
                 TEST(test_free_in_done),
                 TEST(test_start_fails_without_descriptors),
+                TEST(test_start_fails_before_anything_runs),
                 TEST(test_keeps_only_what_is_listed),
                 TEST(test_goes_with_the_daemon),
                 TEST(test_become),

@@ -192,6 +192,7 @@ static int add_sources(Worker *w) {
         return r < 0 ? r : 0;
 }
 
+/* The fork comes last: where something else fails, nothing has run. What a killed worker has begun may still happen. */
 int worker_start(Worker *w, sd_event *event, Error *e) {
         int pair[2];
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -200,11 +201,11 @@ int worker_start(Worker *w, sd_event *event, Error *e) {
 
         w->event = sd_event_ref(event);
         w->socket = pair[0];
-        pid_t pid = child_fork(w->clone_flags, (uid_t)-1, (gid_t)-1, &w->pidfd);
-        if (pid == 0)
+        int r = add_sources(w);
+        if (r >= 0)
+                r = child_fork(w->clone_flags, (uid_t)-1, (gid_t)-1, &w->pidfd);
+        if (r == 0)
                 worker_child(w, theirs);
-
-        int r = pid < 0 ? pid : add_sources(w);
         if (r < 0) {
                 worker_stop(w);
                 return error_set_errno(e, r, "cannot start %s", w->what);

@@ -54,6 +54,6 @@ struct Worker {
 bool worker_is_orphan(void);
 
 void worker_init(Worker *w); /* Undefined -> Idle */
-/* Idle -> Active. On failure stays Idle, e is set and no callback comes. */
+/* Idle -> Active. On failure stays Idle, e is set, nothing has run and no callback comes. */
 int worker_start(Worker *w, sd_event *event, Error *e);
 void worker_stop(Worker *w); /* any state -> Idle; kills; no callback comes */

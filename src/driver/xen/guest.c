@@ -257,11 +257,17 @@ int xen_guest_work(XenGuest *x, const char *what, WorkerRun run,
         x->worker.deadline_usec = deadline_usec;
         x->worker.done = done;
         x->worker.userdata = x;
+        /* A place for its pidfd is had before it runs: there is no removal that could not wait for it. */
+        AUTO(fd_drop) int place = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+        if (place < 0)
+                return error_set_errno(e, errno, "cannot start %s", what);
         int r = worker_start(&x->worker, x->guest.host->event, e);
         if (r < 0)
                 return r;
-        fd_drop(&x->before);
-        x->before = fcntl(x->worker.pidfd, F_DUPFD_CLOEXEC, 3);
+        if (dup3(x->worker.pidfd, place, O_CLOEXEC) >= 0) {
+                fd_drop(&x->before);
+                x->before = fd_take(&place);
+        }
         return 0;
 }
 
