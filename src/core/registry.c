@@ -221,9 +221,14 @@ void registry_add_domain(Registry *r, Domain *d) {
                 announce_domain(r, d);
 }
 
-void registry_remove_network(Registry *r, Network *n) {
+void registry_withdraw_network(Registry *r, Network *n) {
         if (r->listener && n->announced)
                 r->listener->network_removed(r->listener_data, n);
+        n->announced = false;
+}
+
+void registry_remove_network(Registry *r, Network *n) {
+        registry_withdraw_network(r, n);
         TAILQ_REMOVE(&r->networks, n, entry);
         r->n_networks--;
         owner_release(n->owner, &(Charge){ .networks = 1 });

@@ -52,6 +52,8 @@ int registry_free_jail_uid(Registry *r, const Limits *limits, uint32_t *ret, Err
  * objects past CREATING; the move from CREATING to UP or RUNNING announces the object as added. */
 void registry_add_network(Registry *r, Network *n);
 void registry_add_domain(Registry *r, Domain *d);
+/* Announce that it has gone before it is taken out: nothing can keep it any more. Nothing else is announced of it. */
+void registry_withdraw_network(Registry *r, Network *n);
 /* Take out (announcing it if it had been announced), uncount, free, and release its charge. */
 void registry_remove_network(Registry *r, Network *n);
 void registry_remove_domain(Registry *r, Domain *d);

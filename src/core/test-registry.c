@@ -137,6 +137,17 @@ static void test_networks_are_announced_once_up(void **state UNUSED) {
         assert_heard("-n debmarshal-0 ");
         assert_int_equal(r.n_networks, 0);
 
+        /* One that is withdrawn has gone, for all who listen. */
+        n = make_network(&r, "debmarshal-0", 1000, "10.64.0.0/29", no_hosts);
+        registry_add_network(&r, n);
+        registry_set_network_state(&r, n, NETWORK_UP);
+        assert_heard("+n debmarshal-0 ");
+        registry_withdraw_network(&r, n);
+        assert_heard("-n debmarshal-0 ");
+        registry_set_network_state(&r, n, NETWORK_DESTROYING);
+        registry_remove_network(&r, n);
+        assert_heard("");
+
         /* One that never came up was never there. */
         n = make_network(&r, "debmarshal-0", 1000, "10.64.0.0/29", no_hosts);
         registry_add_network(&r, n);

@@ -104,11 +104,13 @@ static int removal_overdue(UNUSED sd_event_source *s, UNUSED uint64_t usec, void
 }
 
 /* network_keeper_ended() goes on, or else removal_overdue(). Nothing takes a SIGKILL back, so the record need not wait
- * for the end: it goes while the kernel takes the namespaces apart. Where it does not, removal_finish() tries once
- * more. */
+ * for the end, nor need others be kept from knowing: it goes, and is announced to have gone, while the kernel takes the
+ * namespaces apart. Where it does not, removal_finish() tries once more. */
 static void removal_kill(struct NetworkJob *job) {
         process_kill(&job->network->process);
         job->unrecorded = store_remove_network(job->engine->store, job->network, NULL) >= 0;
+        if (job->unrecorded)
+                registry_withdraw_network(&job->engine->registry, job->network);
         int r = sd_event_add_time_relative(job->engine->event, &job->deadline, CLOCK_MONOTONIC, REMOVAL_USEC, 0,
                                            removal_overdue, job);
         if (r < 0)
@@ -381,8 +383,7 @@ int engine_destroy_network(Engine *e, const Caller *who, const char *name, Engin
 
         record_destroying(e, n);
         r = network_begin_removal(e, n, done, userdata, error);
-        /* Announced while the kernel takes it apart. */
-        registry_set_network_state(&e->registry, n, NETWORK_DESTROYING);
+        registry_set_network_state(&e->registry, n, NETWORK_DESTROYING); /* announced if it can still be seen */
         return r;
 }
 
