@@ -2,12 +2,12 @@
  *
  * Every exported call that writes is one transaction: store_begin(), the statements, store_end(), which commits or
  * rolls back. A transaction is safe against the death of the process at any instruction, since whatever reached the
- * page cache stays there; it is not synchronised to a disk, since the file dies with the host's tmpfs anyway. That
- * leaves two system calls of cost, and the rollback journal: truncated, not deleted, so that no directory entry is made
- * anew.
+ * page cache stays there; it is not synchronised to a disk, since the file dies with the host's tmpfs anyway. With a
+ * write-ahead log that leaves two system calls for each page that a transaction changes. Its index is in our memory,
+ * since nobody else may read the file: there is no shared memory file, which a full file system would turn into SIGBUS.
  *
- * Destroying must be possible on a full file system too, and even a DELETE needs room for the journal. So a second
- * file, RESERVE_FILE, holds some blocks, given up when an update or a removal finds no space, and taken back after a
+ * Destroying must be possible on a full file system too, and even a DELETE needs room in the log. So a second file,
+ * RESERVE_FILE, holds some blocks, given up when an update or a removal finds no space, and taken back after a
  * transaction when there is room again.
  *
  * The file is locked exclusively from the first read to the close: a second writer would be a second daemon.
@@ -29,7 +29,7 @@
 
 #define STORE_FILE   "state.db"
 #define RESERVE_FILE "state.reserve"
-#define RESERVE_SIZE (384 * 1024) /* the journal of the removal of a network with HOSTS_PER_NETWORK_MAX hosts */
+#define RESERVE_SIZE (384 * 1024) /* the log of the removal of a network with HOSTS_PER_NETWORK_MAX hosts */
 
 static const struct {
         const char *name, *sql;
@@ -244,7 +244,7 @@ static int store_ask(Store *s, const char *sql, char **ret, Error *e) {
         return r;
 }
 
-/* SQLite would make the file readable by everybody; its journal takes the mode of the file. */
+/* SQLite would make the file readable by everybody; its log takes the mode of the file. */
 static int store_create_file(int dir_fd, Error *e) {
         AUTO(fd_drop) int fd = openat(dir_fd, STORE_FILE, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
         return fd < 0 ? error_set_errno(e, errno, "Failed to open %s in the runtime directory", STORE_FILE) : 0;
@@ -266,7 +266,9 @@ static int store_connect(Store *s, Error *e) {
                                       "PRAGMA mmap_size = 0;"
                                       "PRAGMA cache_size = -512;" /* KiB: the daemon is to stay small */
                                       "PRAGMA trusted_schema = OFF;"
-                                      "PRAGMA journal_mode = TRUNCATE;";
+                                      "PRAGMA journal_mode = WAL;"
+                                      "PRAGMA wal_autocheckpoint = 64;" /* pages */
+                                      "PRAGMA journal_size_limit = 262144;";
 
         int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE | SQLITE_OPEN_EXRESCODE;
         if (sqlite3_open_v2(s->path, &s->db, flags, NULL) != SQLITE_OK)

@@ -5,6 +5,7 @@ it in the process tree, whoever started it and whatever became of the daemon. Wh
 is never looked at, but for the names of the network links.
 """
 
+import contextlib
 import ctypes
 import os
 import re
@@ -150,22 +151,29 @@ def files(below):
             for directory, directories, names in os.walk(below) for name in directories + names}
 
 
-def records(state_db):
-    """Table -> rows, out of a copy; "ended" and the daemon's own bookkeeping are told apart by the caller."""
-    if not os.path.exists(state_db):
-        return {}
+@contextlib.contextmanager
+def store_copy(state_db):
+    """A connection to a copy of the store, since the daemon has locked it."""
     with tempfile.TemporaryDirectory() as directory:
         copy = os.path.join(directory, "state.db")
-        for suffix in ("", "-journal"):
+        for suffix in ("", "-wal"):
             if os.path.exists(state_db + suffix):
                 shutil.copy(state_db + suffix, copy + suffix)
         connection = sqlite3.connect(copy)
         try:
-            tables = [t for (t,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            return {t: connection.execute(f'SELECT * FROM "{t}"').fetchall()
-                    for t in tables if not t.startswith("sqlite_")}
+            yield connection
         finally:
             connection.close()
+
+
+def records(state_db):
+    """Table -> rows; "ended" and the daemon's own bookkeeping are told apart by the caller."""
+    if not os.path.exists(state_db):
+        return {}
+    with store_copy(state_db) as connection:
+        tables = [t for (t,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {t: connection.execute(f'SELECT * FROM "{t}"').fetchall()
+                for t in tables if not t.startswith("sqlite_")}
 
 
 # An ended domain stays readable for a while: its record and its log are no leak. Nor is what the store keeps of itself.

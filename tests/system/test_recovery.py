@@ -20,7 +20,7 @@ import pytest
 from caller import DOMAIN, MANAGER, NETWORK, ROOT_PATH, domain_path, network_path
 from conftest import destroyed, refused
 from guests import Console, read_all
-from leaks import Process, descendants
+from leaks import Process, descendants, store_copy
 
 DEADLINE = 20
 
@@ -429,6 +429,8 @@ def stored(broker, alice, network, create):
     name = create()
     before = describe(alice, name)
     broker.daemon.kill()
+    with store(broker) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that the file is all of it
     copy = path_of(broker, "..", "copy.db")
     shutil.copy(path_of(broker, "state.db"), copy)
     yield name
@@ -468,20 +470,9 @@ def test_older_schema(broker, alice):
     os.unlink(path_of(broker, "state.db"))
     broker.daemon.start()
     broker.served()
-    with store_read(broker) as database:
+    with store_copy(path_of(broker, "state.db")) as database:
         assert database.execute("PRAGMA user_version").fetchone()[0] >= 1
     destroyed(alice.destroy_network, alice.create_network([])[0])
     assert alice.get(ROOT_PATH, MANAGER, "Version")
 
 
-@contextlib.contextmanager
-def store_read(broker):
-    """A copy, since the daemon has locked it."""
-    copy = path_of(broker, "..", "read.db")
-    shutil.copy(path_of(broker, "state.db"), copy)
-    connection = sqlite3.connect(copy)
-    try:
-        yield connection
-    finally:
-        connection.close()
-        os.unlink(copy)
