@@ -117,27 +117,31 @@ static int start_capture(Cli *cli, const char *name, const char *device, int *re
         return r < 0 ? r : message_read_fd(reply, ret_fd, e);
 }
 
+static int interrupted_fd;
+
+/* Nothing is waited for any more: neither by a read that is going on nor, wherever this came, by the next. */
 static void on_interrupt(int signal) {
+        int saved = errno;
+
         (void)signal;
+        (void)fcntl(interrupted_fd, F_SETFL, O_NONBLOCK);
+        errno = saved;
 }
 
 /* Ctrl-C is how a capture ends, and no failure: what is in the pipe then is still written, so that the last packet is
- * whole. */
+ * whole. A second one ends even that. */
 static int copy_until_interrupt(int from, int to, Error *e) {
         struct sigaction action = { .sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND };
         char buffer[65536];
-        bool draining = false;
 
+        interrupted_fd = from;
         sigaction(SIGINT, &action, NULL);
         sigaction(SIGTERM, &action, NULL);
         for (;;) {
                 ssize_t n = read(from, buffer, sizeof buffer);
-                if (n < 0 && errno == EINTR && !draining) {
-                        draining = true;
-                        fd_set_nonblock(from, true);
+                if (n < 0 && errno == EINTR)
                         continue;
-                }
-                if (n == 0 || (n < 0 && draining))
+                if (n == 0 || (n < 0 && errno == EAGAIN))
                         return 0;
                 if (n < 0)
                         return error_set_errno(e, errno, "cannot read the capture");

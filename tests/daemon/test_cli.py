@@ -285,6 +285,27 @@ def test_capture_to_a_pipe_ends_with_the_network(cli):
     assert process.wait(20) == 0
 
 
+MUCH_TRAFFIC = """import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for i in range(400):
+    s.sendto(bytes(1400), ("127.0.0.1", 9))"""
+
+
+def test_capture_is_interrupted_while_it_writes(cli, network):
+    """Nobody reads what it prints, more than pipes hold: the interrupt does not meet it while it waits for packets."""
+    process = cli.popen("network", "capture", "-d", "lo", network)
+    cli("network", "exec", network, "--", "/usr/bin/python3", "-c", MUCH_TRAFFIC)
+
+    def writes():
+        with open(f"/proc/{process.pid}/wchan", encoding="ascii") as wchan:
+            return "pipe_write" in wchan.read()
+
+    wait_until(writes, "it does not write")
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0 and len(out) > 65536
+
+
 def test_capture_refuses_a_terminal(cli, network):
     terminal = cli.terminal("network", "capture", network)
     terminal.expect("not writing packets to a terminal")
