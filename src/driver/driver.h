@@ -110,8 +110,8 @@ struct Driver {
          * keys that it does not know. */
         int (*check)(const DriverHost *host, const DomainSpec *spec, Error *e);
 
-        /* Make the struct with an embedded Guest, zeroed; free it in any state but STARTING and STOPPING. Free closes
-         * files and taps, does not touch console. */
+        /* Make the struct with an embedded Guest, zeroed; free it in any state but STARTING and STOPPING, and in any
+         * when the daemon ends: what runs goes on. Free closes files and taps, does not touch console. */
         int (*new)(Guest **ret);
         Guest *(*free)(Guest *g);
 

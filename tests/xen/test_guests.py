@@ -136,14 +136,15 @@ def test_pause_resume_shutdown(alice, create, machine_type):
     assert how_it_ended(alice, name)[0] == "poweroff"
 
 
-def test_daemon_killed_takes_it_over(alice, create, daemon):
+def test_next_daemon_takes_it_over(alice, create, daemon):
     name = create("one", "pvh", run=SERVE)
     with Guest(alice, name) as guest:
         guest.ready()
     before = xl_list()[name]
-    daemon.restart(kill=True)
-    alice.reconnect()
-    assert name in alice.domain_names()
+    for kill in (True, False):
+        daemon.restart(kill)
+        alice.reconnect()
+        assert name in alice.domain_names()
     with Guest(alice, name) as guest:
         guest.run("true")  # what it said before is in the log
         assert xl_list()[name][0] == before[0]

@@ -99,7 +99,7 @@ def test_boots_from_its_disk(alice, pc, boot_disk):
     assert how_it_ended(alice, name)[0] == "poweroff"
 
 
-def test_qcow2_and_a_daemon_that_is_killed(alice, pc, people, daemon):
+def test_qcow2_and_a_daemon_that_is_killed_and_one_that_is_stopped(alice, pc, people, daemon):
     """The next daemon has the guest with its console and its screen, and boots it again with all of its devices."""
     disk = people["alice"].file("boot.qcow2", content("boot.qcow2"))
     name = pc([disk], disk_formats=["qcow2"])
@@ -108,9 +108,10 @@ def test_qcow2_and_a_daemon_that_is_killed(alice, pc, people, daemon):
         guest.console.send("w")
         guest.console.expect("WRITTEN", 30)
     model = model_of(name)
-    daemon.restart(kill=True)
-    alice.reconnect()
-    assert model_of(name) == model
+    for kill in (True, False):
+        daemon.restart(kill)
+        alice.reconnect()
+        assert model_of(name) == model
     with Guest(alice, name) as guest:
         with rfb.Viewer(alice.domain(name, "OpenVnc")) as viewer:
             assert viewer.width > 0

@@ -59,8 +59,9 @@ class XenRig(Rig):
 
     def check_domain(self, name):
         """It is whole: Xen has it, its console can be had."""
-        if "p" not in xl_list()[name][3]:
-            raise FileNotFoundError(f"{name} does not stand still: {xl_list()}")
+        listed = xl_list()
+        if name not in listed or "p" not in listed[name][3]:
+            raise FileNotFoundError(f"{name} does not stand still: {listed}")
         os.close(self.client.domain(name, "OpenConsole").take())
 
 

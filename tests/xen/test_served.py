@@ -30,10 +30,11 @@ def test_qcow2_disk_and_screen(alice, create, people, daemon, machine_type):
         guest.run("echo raw | dd of=/dev/xvda conv=fsync,notrunc")
         with pytest.raises(rfb.Refused):
             rfb.Viewer(alice.domain(name, "OpenVnc"), "wrong")
-    daemon.restart(kill=True)
-    alice.reconnect()
-    with Guest(alice, name) as guest:
+    for kill in (True, False):
+        daemon.restart(kill)
+        alice.reconnect()
         assert model_of(name) == model
+    with Guest(alice, name) as guest:
         with rfb.Viewer(alice.domain(name, "OpenVnc"), "secret") as viewer:
             assert viewer.width > 0
         guest.begin("reboot -f")

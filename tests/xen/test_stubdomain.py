@@ -150,16 +150,17 @@ def test_boots_in_its_own_domain(alice, network, stub):
     assert not xl_list()
 
 
-def test_daemon_is_killed_then_the_guest(alice, daemon, stub):
-    """A new daemon has both, with the console. Somebody destroys the guest: the model goes with it."""
+def test_daemon_is_killed_and_stopped_then_the_guest_destroyed(alice, daemon, stub):
+    """The next daemon has both, with the console. Somebody destroys the guest: the model goes with it."""
     name = stub()
     with Guest(alice, name) as guest:
         guest.console.expect("BOOT-OK", 120)
         domains = stub_of(name)
-    daemon.kill()
-    daemon.start(timeout=60)
-    alice.reconnect()
-    assert stub_of(name) == domains
+    for end in (daemon.kill, daemon.stop):
+        end()
+        daemon.start(timeout=60)
+        alice.reconnect()
+        assert stub_of(name) == domains
     with Guest(alice, name) as guest:
         guest.console.text = ""
         guest.console.send("xyzzy")

@@ -187,6 +187,7 @@ Guest *xen_guest_free(Guest *g) {
 
         XenGuest *x = xen_guest(g);
         answer_gone(x);
+        model_leave(&x->model); /* where there still is one, it is the daemon that ends, not the guest */
         release(x);
         x->later = sd_event_source_disable_unref(x->later);
         error_clear(&x->error);

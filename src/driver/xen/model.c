@@ -151,6 +151,16 @@ static void fail(Model *m, Error *why) {
         m->confirmed(m, &e);
 }
 
+void model_leave(Model *m) {
+        spawn_stop(&m->spawn); /* not recorded yet */
+        m->timer = sd_event_source_disable_unref(m->timer);
+        process_done(&m->process);
+        m->qmp = qmp_free(m->qmp);
+        drop_passed(m);
+        words_done(&m->words);
+        m->state = MODEL_NONE;
+}
+
 static const char *program_name(const Model *m) {
         const char *slash = m->program ? strrchr(m->program, '/') : NULL;
 

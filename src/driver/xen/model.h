@@ -77,5 +77,8 @@ int model_pidfd(const Model *m);
  * no longer. */
 void model_clear(Model *m);
 
+/* Any state -> NONE, as the daemon ends: it goes on without us, and whoever comes takes it over by model_adopt(). */
+void model_leave(Model *m);
+
 /* Its monitor while it is UP; NULL. */
 Qmp *model_qmp(const Model *m);
