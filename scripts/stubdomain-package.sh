@@ -12,7 +12,7 @@ set -euo pipefail
 image=$1 file=$2
 here=$(cd "$(dirname "$0")" && pwd)
 "$here/stubdomain-image.sh" "$image"
-# As new as the newest package in it: a version that only grows.
+# As new as the newest package in it, so the version grows with them; the digest tells images of the same packages apart.
 SOURCE_DATE_EPOCH=$(awk '$5 > newest { newest = $5 } END { print newest }' "$image/packages")
 export SOURCE_DATE_EPOCH
 umask 022

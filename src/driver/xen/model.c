@@ -152,7 +152,7 @@ static void fail(Model *m, Error *why) {
 }
 
 void model_leave(Model *m) {
-        spawn_stop(&m->spawn); /* not recorded yet */
+        spawn_stop(&m->spawn); /* of a guest that is only being made, which the next daemon undoes */
         m->timer = sd_event_source_disable_unref(m->timer);
         process_done(&m->process);
         m->qmp = qmp_free(m->qmp);
