@@ -545,8 +545,10 @@ int engine_create_domain(Engine *e, const Caller *who, DomainSpec *spec, EngineD
         int r = domain_spec_check(&mine, &e->limits, error);
         if (r >= 0)
                 r = check_nics(e, who, &mine, error);
-        if (r >= 0)
+        if (r >= 0) {
+                hypervisor_ask_again(e, &mine);
                 r = hypervisor_choose(e, &mine, &driver, error);
+        }
         if (r >= 0)
                 r = domain_from_spec(e, who, &mine, &d, error);
         if (r < 0)

@@ -1,5 +1,6 @@
-/* Which hypervisors work here: each driver is probed once at start, in the background, and again when asked. Until the
- * first probe has ended a domain that depends on it waits; later ones hold up nobody, as the former answer counts. */
+/* Which hypervisors work here: each driver is probed once at start, in the background, and again when asked, or when a
+ * domain wants one that did not work. Until the first probe has ended a domain that depends on it waits; later ones hold up
+ * nobody, as the former answer counts, but those that it would refuse. */
 #include "engine/internal.h"
 
 #include <errno.h>
@@ -122,30 +123,40 @@ void hypervisors_done(Engine *e) {
         e->n_hypervisors = 0;
 }
 
-const Driver *hypervisor_driver(const Engine *e, const char *name) {
+static HypervisorStatus *find_status(Engine *e, const char *name) {
         for (size_t i = 0; i < e->n_hypervisors; i++)
                 if (string_equal(e->hypervisors[i].driver->name, name))
-                        return e->hypervisors[i].driver;
+                        return &e->hypervisors[i];
         return NULL;
 }
 
-static int choose_named(Engine *e, const DomainSpec *spec, const Driver **ret, Error *error) {
-        for (size_t i = 0; i < e->n_hypervisors; i++) {
-                const HypervisorStatus *s = &e->hypervisors[i];
+const Driver *hypervisor_driver(Engine *e, const char *name) {
+        const HypervisorStatus *s = find_status(e, name);
+        return s ? s->driver : NULL;
+}
 
-                if (!string_equal(s->driver->name, spec->hypervisor))
-                        continue;
-                if (!s->known) {
-                        *ret = NULL;
-                        return 0;
-                }
-                if (!s->usable)
-                        return error_set(error, ERROR_NOT_SUPPORTED, "Hypervisor %s does not work here: %s",
-                                         s->driver->name, string_or(s->reason, "unknown reason"));
-                *ret = s->driver;
-                return s->driver->check(&e->driver_host, spec, error);
+void hypervisor_ask_again(Engine *e, const DomainSpec *spec) {
+        HypervisorStatus *s = find_status(e, spec->hypervisor);
+        AUTO(error_clear) Error ignored = ERROR_INIT; /* it becomes the reason */
+
+        if (s && s->known && !s->usable && !s->probing)
+                probe_one(e, s, &ignored);
+}
+
+static int choose_named(Engine *e, const DomainSpec *spec, const Driver **ret, Error *error) {
+        const HypervisorStatus *s = find_status(e, spec->hypervisor);
+
+        if (!s)
+                return error_set(error, ERROR_NOT_SUPPORTED, "There is no hypervisor \"%s\"", spec->hypervisor);
+        if (!s->known || (!s->usable && s->probing)) {
+                *ret = NULL;
+                return 0;
         }
-        return error_set(error, ERROR_NOT_SUPPORTED, "There is no hypervisor \"%s\"", spec->hypervisor);
+        if (!s->usable)
+                return error_set(error, ERROR_NOT_SUPPORTED, "Hypervisor %s does not work here: %s", s->driver->name,
+                                 string_or(s->reason, "unknown reason"));
+        *ret = s->driver;
+        return s->driver->check(&e->driver_host, spec, error);
 }
 
 int hypervisor_choose(Engine *e, const DomainSpec *spec, const Driver **ret, Error *error) {

@@ -55,10 +55,13 @@ void waits_done(Engine *e);
 
 int hypervisors_start(Engine *e, Error *error);
 void hypervisors_done(Engine *e);
+/* Before the choice: probe the hypervisor that the spec names once more, if it did not work. What was missing may be there
+ * now (/dev/kvm, xenstored). */
+void hypervisor_ask_again(Engine *e, const DomainSpec *spec);
 /* The driver for spec->hypervisor, or the best usable one when that is empty. 0 with *ret NULL: it depends on a probe
  * that is still under way. */
 int hypervisor_choose(Engine *e, const DomainSpec *spec, const Driver **ret, Error *error);
-const Driver *hypervisor_driver(const Engine *e, const char *name);
+const Driver *hypervisor_driver(Engine *e, const char *name);
 
 /* ---- reconcile.c ---- */
 

@@ -35,8 +35,10 @@ for name; do
         echo "== $name, $seconds s"
         UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
                 "$binary" -max_total_time="$seconds" -max_len=8192 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
-                -artifact_prefix="$build/$name-" "$build/corpus/$name" "$here/corpus/$name" >"$build/fuzz-$name.log" 2>&1 ||
+                -artifact_prefix="$build/$name-" "$build/corpus/$name" "$here/corpus/$name" >"$build/fuzz-$name.log" 2>&1 || {
                 failed="$failed $name"
+                tail -n 30 "$build/fuzz-$name.log"
+        }
         grep -E '^(stat::(number_of_executed_units|new_units_added)|SUMMARY)' "$build/fuzz-$name.log" || true
 done
 

@@ -46,6 +46,10 @@ def hide_kvm():
         raise OSError(ctypes.get_errno(), "hiding /dev/kvm")
 
 
+class Failure(AssertionError):
+    pass
+
+
 class Hit:
     """One point: the number-th system call."""
 
@@ -88,7 +92,7 @@ class Tracer:
         if words[0] == "hit":
             self.hit = Hit(*words[1:])
             act()
-        else:
+        elif words[0] == "short":
             self.calls = int(words[1])
         self._let_go()
 
@@ -105,7 +109,8 @@ class Tracer:
             self._let_go()
         self._reader.join()
         self.process.stdout.close()
-        self.process.wait()
+        if self.process.wait() != 0:
+            raise Failure("the tracer itself has failed")
         return self.hit
 
 
@@ -405,10 +410,6 @@ def operations():
     ]
 
 
-class Failure(AssertionError):
-    pass
-
-
 WORDS = b"last words\n"
 WELL = ("up", "running", "paused")
 
@@ -437,6 +438,8 @@ class Point:
     def judge(self):
         """After the restart, or at once when the daemon lives: whole or not there, and removable. Gives complaints."""
         rig, creates, complaints = self.rig, self.operation.creates, []
+        if self.error and not self.hit:
+            complaints.append(f"nothing was done to it, and it failed: {self.error}")
         networks, domains = rig.mine(self._tolerated())
         found = {**networks, **domains}
         if self.done and creates and self.mode != "hold" and found.get(self.name) not in ("up", "paused"):

@@ -32,14 +32,14 @@ def scope(request):
     return request.param
 
 
-def wait_for(condition, timeout=DEADLINE):
-    """What condition() gives, once that is something."""
+def wait_for(condition, timeout=DEADLINE, told=lambda: ""):
+    """What condition() gives, once that is something. told() says more of what is wrong when it does not."""
     deadline = time.monotonic() + timeout
     while True:
         value = condition()
         if value:
             return value
-        assert time.monotonic() < deadline, f"{condition} did not come true"
+        assert time.monotonic() < deadline, f"{condition} did not come true {told()}"
         time.sleep(0.01)
 
 
@@ -126,6 +126,15 @@ def waiting_bytes(path):
         return count[0]
     finally:
         os.close(fd)
+
+
+def emulator_and_console(broker, name):
+    """Where its input and output have got to while no daemon runs."""
+    directory = path_of(broker, "domains", name)
+    unread = waiting_bytes(f"{directory}/console.in")
+    fd = os.open(f"{directory}/console.out", os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(fd, "rb", buffering=0) as fifo:
+        return f"{emulator_status(broker, name)}, {unread} bytes of input not read, its output {fifo.read(65536)}"
 
 
 def write_console(broker, name, text):
@@ -237,7 +246,7 @@ def test_guest_powers_off_while_the_daemon_is_away(broker, alice, image, network
         console.expect(r"^waits\b", 120)
     with daemon_away(broker):
         write_console(broker, name, b"the word\n")
-        wait_for(lambda: emulator_status(broker, name) == "shutdown", 120)
+        wait_for(lambda: emulator_status(broker, name) == "shutdown", 120, lambda: emulator_and_console(broker, name))
     reason, log = end_of(alice, name)
     assert reason == "poweroff"
     assert "waits" in log and "got the word" in log

@@ -107,8 +107,6 @@ def judged(it, point, after=lambda point: None):
 def counted(it, operation, mode):
     """Not killed: the Point, of which there is nothing any more."""
     point = Point(it, operation, mode, 0)
-    if point.error:
-        raise Failure(f"without being killed, {operation.title} failed: {point.error}")
     judged(it, point)
     return point
 
@@ -130,7 +128,9 @@ class Sweep:
         self.visited = self.hits = 0
 
     def visit(self, points, after, first=()):
-        """Points are numbers of calls, each with the name of the call that counts, or None."""
+        """Points are numbers of calls, each with the name of the call that counts, or None. No two runs make quite as many,
+        so some are missed; but a run that makes far fewer is not what was to be killed."""
+        counts = {only: number for number, only in points}
         self.points = [*first, *spread(points)]
         for number, only in self.points:
             if BUDGET and time.monotonic() - self.begun > BUDGET and self.visited >= POINTS_MIN:
@@ -139,6 +139,8 @@ class Sweep:
             self.visited += 1
             self.hits += point.hit is not None
             judged(self.it, point, after)
+            if not point.hit and point.calls < counts[only] / 2:
+                raise Failure(f"{self.operation.title} made {point.calls} calls ({only or 'of any kind'}), not {counts[only]}")
 
     def restart(self, point):
         if point.hit:
@@ -148,7 +150,8 @@ class Sweep:
         with capsys.disabled():
             print(f"\n{self.mode}: {self.operation.title}: {self.visited} of {len(self.points)} points, {self.hits} hit, "
                   f"{time.monotonic() - self.begun:.0f} s")
-        return self.hits
+        assert self.hits >= self.visited / 2
+        return self.visited
 
 
 @each_operation
@@ -159,7 +162,7 @@ def test_killed_at_calls_of_its_own(people, operation, capsys):
             run.visit([(n, None) for n in range(1, counted(it, operation, "count").calls + 1)], run.restart)
             return run.report(capsys)
 
-    assert in_child(sweep, SECONDS) >= POINTS_MIN / 2
+    assert in_child(sweep, SECONDS) >= POINTS_MIN
 
 
 @each_operation
@@ -171,7 +174,7 @@ def test_killed_at_calls_of_its_workers(people, operation, capsys):
             run.visit([(n, name) for name in WORKER_CALLS for n in range(1, calls.count(name) + 1)], run.restart)
             return run.report(capsys)
 
-    assert in_child(sweep, SECONDS) >= POINTS_MIN / 2
+    assert in_child(sweep, SECONDS) >= POINTS_MIN
 
 
 @each_operation
@@ -183,4 +186,4 @@ def test_calls_of_its_own_fail(people, operation, capsys):
                       NO_WORKER)
             return run.report(capsys)
 
-    assert in_child(sweep, SECONDS) >= POINTS_MIN / 2
+    assert in_child(sweep, SECONDS) >= POINTS_MIN
