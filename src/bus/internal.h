@@ -49,10 +49,6 @@ struct Bus {
         /* heap.c */
         unsigned n_gone; /* objects since the heap was looked through */
         sd_event_source *lull;
-
-        /* objects.c: where the last look-up ended, since the next one is for the same or the next object. */
-        Network *last_network;
-        Domain *last_domain;
 };
 
 /* One connection. */

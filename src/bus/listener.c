@@ -61,7 +61,6 @@ static void network_removed(void *userdata, Network *n) {
         Bus *b = userdata;
 
         emit_everywhere(b, network_path(n->name), emit_network_removed);
-        b->last_network = NULL;
         heap_object_gone(b);
 }
 
@@ -77,7 +76,6 @@ static void domain_removed(void *userdata, Domain *d) {
         Bus *b = userdata;
 
         emit_everywhere(b, domain_path(d->name), emit_domain_removed);
-        b->last_domain = NULL;
         heap_object_gone(b);
 }
 

@@ -1,8 +1,5 @@
 /* The objects that come and go: from path to network or domain and back, and the lists of them. Only what the registry
- * has announced exists here, so that a path is found from the signal that adds it to the one that removes it.
- *
- * sd-bus looks for one object several times per call, and for all of them in the order of our list to fill
- * GetManagedObjects: looking first at where the last look-up ended makes the whole linear. */
+ * has announced exists here, so that a path is found from the signal that adds it to the one that removes it. */
 #include "bus/internal.h"
 
 #include <errno.h>
@@ -10,30 +7,6 @@
 #include <string.h>
 
 #include "base/string-util.h"
-
-static Network *look_up_network(Bus *b, const char *name) {
-        Network *last = b->last_network, *next = last ? TAILQ_NEXT(last, entry) : NULL;
-
-        if (last && string_equal(last->name, name))
-                return last;
-        Network *found = next && string_equal(next->name, name) ? next : registry_network(&b->engine->registry, name);
-        if (!found || !found->announced)
-                return NULL; /* and not remembered: nobody would tell when it goes */
-        b->last_network = found;
-        return found;
-}
-
-static Domain *look_up_domain(Bus *b, const char *name) {
-        Domain *last = b->last_domain, *next = last ? TAILQ_NEXT(last, entry) : NULL;
-
-        if (last && string_equal(last->name, name))
-                return last;
-        Domain *found = next && string_equal(next->name, name) ? next : registry_domain(&b->engine->registry, name);
-        if (!found || !found->announced)
-                return NULL; /* and not remembered: nobody would tell when it goes */
-        b->last_domain = found;
-        return found;
-}
 
 int network_find(UNUSED sd_bus *c, const char *path, UNUSED const char *interface, void *userdata, void **ret,
                  UNUSED sd_bus_error *e) {
@@ -43,8 +16,8 @@ int network_find(UNUSED sd_bus *c, const char *path, UNUSED const char *interfac
         int r = sd_bus_path_decode(path, NETWORK_PREFIX, &name);
         if (r <= 0)
                 return r;
-        Network *n = look_up_network(f->bus, name);
-        if (!n)
+        Network *n = registry_network(&f->bus->engine->registry, name);
+        if (!n || !n->announced)
                 return 0;
         *ret = n;
         return 1;
@@ -58,8 +31,8 @@ int domain_find(UNUSED sd_bus *c, const char *path, UNUSED const char *interface
         int r = sd_bus_path_decode(path, DOMAIN_PREFIX, &name);
         if (r <= 0)
                 return r;
-        Domain *d = look_up_domain(f->bus, name);
-        if (!d)
+        Domain *d = registry_domain(&f->bus->engine->registry, name);
+        if (!d || !d->announced)
                 return 0;
         *ret = d;
         return 1;

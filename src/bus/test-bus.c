@@ -210,8 +210,6 @@ static void test_changes_are_signalled(void **state) {
         turn(f, 12);
         assert_string_equal(heard, "InterfacesAdded PropertiesChanged InterfacesAdded PropertiesChanged "
                                    "InterfacesRemoved PropertiesChanged PropertiesChanged InterfacesRemoved ");
-        assert_null(f->bus->last_network);
-        assert_null(f->bus->last_domain);
         sd_bus_close_unref(c);
 }
 

@@ -58,6 +58,7 @@ typedef struct Domain {
         struct DomainJob *job; /* the engine's operation under way */
         bool announced;        /* the registry's: its listener knows of it */
         TAILQ_ENTRY(Domain) entry;
+        LIST_ENTRY(Domain) same_bucket;
 } Domain;
 
 typedef TAILQ_HEAD(DomainList, Domain) DomainList;

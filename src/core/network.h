@@ -58,6 +58,7 @@ typedef struct Network {
         bool announced;         /* the registry's: its listener knows of it */
         struct NetworkJob *job; /* the engine's operation under way, or NULL */
         TAILQ_ENTRY(Network) entry;
+        LIST_ENTRY(Network) same_bucket;
 } Network;
 
 typedef TAILQ_HEAD(NetworkList, Network) NetworkList;

@@ -2,8 +2,7 @@
  *
  *   - network->n_domains is the number of domains in the list that have a NIC on it, whatever their state;
  *   - the listener has been told of exactly the objects whose announced is set: once added, each change, once removed.
- *
- * Lookups scan the lists: with thousands of networks that is microseconds, and no index has to be kept true. */
+ */
 #include "core/registry.h"
 
 #include <assert.h>
@@ -51,9 +50,15 @@ void registry_done(Registry *r) {
         owners_done(&r->owners);
 }
 
+/* By the number in the name. One that did not come from us (none should) has the first bucket. */
+static size_t bucket_of(const char *name) {
+        unsigned number;
+        return object_name_parse(name, &number) < 0 ? 0 : number % REGISTRY_BUCKETS;
+}
+
 Network *registry_network(Registry *r, const char *name) {
         Network *n;
-        TAILQ_FOREACH (n, &r->networks, entry) {
+        LIST_FOREACH (n, &r->networks_by_name[bucket_of(name)], same_bucket) {
                 if (strcmp(n->name, name) == 0)
                         return n;
         }
@@ -62,7 +67,7 @@ Network *registry_network(Registry *r, const char *name) {
 
 Domain *registry_domain(Registry *r, const char *name) {
         Domain *d;
-        TAILQ_FOREACH (d, &r->domains, entry) {
+        LIST_FOREACH (d, &r->domains_by_name[bucket_of(name)], same_bucket) {
                 if (strcmp(d->name, name) == 0)
                         return d;
         }
@@ -197,6 +202,7 @@ static void count_domain(Registry *r, const Domain *d, bool add) {
 
 void registry_add_network(Registry *r, Network *n) {
         TAILQ_INSERT_TAIL(&r->networks, n, entry);
+        LIST_INSERT_HEAD(&r->networks_by_name[bucket_of(n->name)], n, same_bucket);
         r->n_networks++;
 
         /* Normally none: but what store_load() and a test add may come in any order. */
@@ -212,6 +218,7 @@ void registry_add_network(Registry *r, Network *n) {
 
 void registry_add_domain(Registry *r, Domain *d) {
         TAILQ_INSERT_TAIL(&r->domains, d, entry);
+        LIST_INSERT_HEAD(&r->domains_by_name[bucket_of(d->name)], d, same_bucket);
         r->n_domains++;
         if (d->id >= r->next_domain_id)
                 r->next_domain_id = d->id + 1;
@@ -230,6 +237,7 @@ void registry_withdraw_network(Registry *r, Network *n) {
 void registry_remove_network(Registry *r, Network *n) {
         registry_withdraw_network(r, n);
         TAILQ_REMOVE(&r->networks, n, entry);
+        LIST_REMOVE(n, same_bucket);
         r->n_networks--;
         owner_release(n->owner, &(Charge){ .networks = 1 });
         network_free(n);
@@ -239,6 +247,7 @@ void registry_remove_domain(Registry *r, Domain *d) {
         if (r->listener && d->announced)
                 r->listener->domain_removed(r->listener_data, d);
         TAILQ_REMOVE(&r->domains, d, entry);
+        LIST_REMOVE(d, same_bucket);
         r->n_domains--;
         count_domain(r, d, false);
 

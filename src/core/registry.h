@@ -19,11 +19,16 @@ typedef struct RegistryListener {
         void (*domain_removed)(void *userdata, Domain *d);
 } RegistryListener;
 
+/* For a few thousand of each: names end in the smallest free numbers, so that they spread evenly. */
+#define REGISTRY_BUCKETS 1024
+
 typedef struct Registry {
         Owners owners;
         NetworkList networks;
         DomainList domains;
         EndedList ended; /* oldest first */
+        LIST_HEAD(, Network) networks_by_name[REGISTRY_BUCKETS];
+        LIST_HEAD(, Domain) domains_by_name[REGISTRY_BUCKETS];
         size_t n_networks, n_domains;
         uint64_t next_domain_id;
         const RegistryListener *listener; /* NULL, or all slots set */

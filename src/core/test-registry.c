@@ -270,6 +270,37 @@ static void test_smallest_names_and_subnets_are_found(void **state UNUSED) {
         registry_done(&r);
 }
 
+/* More than there are buckets, so that each has several; and those whose names are no names of ours. */
+static void test_names_are_found_among_thousands(void **state UNUSED) {
+        enum { COUNT = 3 * REGISTRY_BUCKETS };
+        static Network *networks[COUNT];
+        static Domain *domains[COUNT];
+        char name[OBJECT_NAME_MAX];
+        Registry r;
+
+        registry_start(&r);
+        for (unsigned i = 0; i < COUNT; i++) {
+                object_name_format(i, name);
+                registry_add_network(&r, networks[i] = make_network(&r, name, 1000, "10.64.0.0/29", no_hosts));
+                registry_add_domain(&r, domains[i] = make_domain(&r, name, 1000, "debmarshal-9999", NULL));
+        }
+        Network *strange = make_network(&r, "strange", 1000, "10.64.0.0/29", no_hosts);
+        registry_add_network(&r, strange);
+        registry_remove_network(&r, networks[REGISTRY_BUCKETS + 7]);
+        registry_remove_domain(&r, domains[2 * REGISTRY_BUCKETS]);
+        networks[REGISTRY_BUCKETS + 7] = NULL;
+        domains[2 * REGISTRY_BUCKETS] = NULL;
+        for (unsigned i = 0; i < COUNT; i++) {
+                object_name_format(i, name);
+                assert_ptr_equal(registry_network(&r, name), networks[i]);
+                assert_ptr_equal(registry_domain(&r, name), domains[i]);
+        }
+        assert_ptr_equal(registry_network(&r, "strange"), strange);
+        assert_null(registry_network(&r, object_name_format(COUNT, name)));
+        assert_null(registry_domain(&r, "stranger"));
+        registry_done(&r);
+}
+
 static void test_jail_uids_run_out(void **state UNUSED) {
         Registry r;
         Error e = ERROR_INIT;
@@ -322,6 +353,7 @@ int main(void) {
                 cmocka_unit_test(test_charges_go_with_the_thing),
                 cmocka_unit_test(test_many_domains_are_named_in_part),
                 cmocka_unit_test(test_smallest_names_and_subnets_are_found),
+                cmocka_unit_test(test_names_are_found_among_thousands),
                 cmocka_unit_test(test_jail_uids_run_out),
                 cmocka_unit_test(test_newest_ended_domain_is_found),
         };

@@ -1,6 +1,6 @@
 /* Which hypervisors work here: each driver is probed once at start, in the background, and again when asked, or when a
- * domain wants one that did not work. Until the first probe has ended a domain that depends on it waits; later ones hold up
- * nobody, as the former answer counts, but those that it would refuse. */
+ * domain wants one that did not work. Until the first probe has ended a domain that depends on it waits; later ones
+ * hold up nobody, as the former answer counts, but those that it would refuse. */
 #include "engine/internal.h"
 
 #include <errno.h>

@@ -55,8 +55,8 @@ void waits_done(Engine *e);
 
 int hypervisors_start(Engine *e, Error *error);
 void hypervisors_done(Engine *e);
-/* Before the choice: probe the hypervisor that the spec names once more, if it did not work. What was missing may be there
- * now (/dev/kvm, xenstored). */
+/* Before the choice: probe the hypervisor that the spec names once more, if it did not work. What was missing may be
+ * there now (/dev/kvm, xenstored). */
 void hypervisor_ask_again(Engine *e, const DomainSpec *spec);
 /* The driver for spec->hypervisor, or the best usable one when that is empty. 0 with *ret NULL: it depends on a probe
  * that is still under way. */
