@@ -130,7 +130,7 @@ class Sweep:
     def visit(self, points, after, first=()):
         """Points are numbers of calls, each with the name of the call that counts, or None. No two runs make quite as many,
         so some are missed; but a run that makes far fewer is not what was to be killed."""
-        counts = {only: number for number, only in points}
+        counts = {only: number for number, only in (*first, *points)}
         self.points = [*first, *spread(points)]
         for number, only in self.points:
             if BUDGET and time.monotonic() - self.begun > BUDGET and self.visited >= POINTS_MIN:
