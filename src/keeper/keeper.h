@@ -20,15 +20,13 @@ typedef struct Server {
         int config_fd;
 
         /* Private. */
-        pid_t launcher; /* its first process, which exits once the server answers; 0: it has exited */
-        pid_t pid;      /* the server itself; 0: none */
-        pid_t search_from;
-        int input_fd;         /* the launcher waits for its configuration on the other end */
-        int words_fd;         /* what the launcher writes to standard error */
+        pid_t pid;
+        int input_fd;         /* it waits for its configuration on the other end */
+        int log_fd;           /* what it writes to standard error; -1: it has closed it */
         uint64_t restarts[5]; /* when the latest ones were, a ring */
         unsigned n_restarts;
 } Server;
-#define SERVER_INIT ((Server){ .config_fd = -1, .input_fd = -1, .words_fd = -1 })
+#define SERVER_INIT ((Server){ .config_fd = -1, .input_fd = -1, .log_fd = -1 })
 
 /* Begin: it loads, and then waits for what server_start() gives it; so the network can be built meanwhile. */
 int server_launch(Server *s);

@@ -1,14 +1,9 @@
-/* dnsmasq under the eyes of the init of its PID namespace.
+/* dnsmasq under the eyes of the init of its PID namespace, of which it is a child and stays one.
  *
- *   keeper --fork, exec--> launcher --fork--> (in between) --fork--> server
- *
- * The launcher reads its configuration from standard input, once it has loaded: that takes most of the time of a start,
- * and is why the configuration comes through a pipe, when the network is built. It exits with 0 once the server has
- * bound its sockets and answers: that is its readiness, which needs no probing and no sleeping. When it fails it says
- * why on standard error and exits with another status. What is in between exits too, so that the server's new parent is
- * the init: us. Its pid nobody tells us; but the numbers of a PID namespace are given out in order, and which of those
- * after the launcher's is a child of ours waitid() knows. Should the one in between be slow to go, it is mistaken for
- * the server until it is reaped; then the search is made again.
+ * It reads its configuration from standard input, once it has loaded: that takes most of the time of a start, and is
+ * why the configuration comes through a pipe, when the network is built. Its log is a pipe as well. That it has started
+ * it says there when its sockets are bound, which needs no probing and no sleeping; when it fails, the log ends with
+ * the reason. What it says later is read and forgotten: were nobody to read, it would write to the host's log instead.
  *
  * The server is started again at once when it ends, but not more often than five times in a minute: then we end too,
  * and with us the namespaces; a network that answers no DHCP had better be seen to have failed. */
@@ -17,12 +12,14 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sendfile.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,15 +27,25 @@
 #include "base/time-util.h"
 
 #define RESTARTS_USEC (60 * USEC_PER_SEC)
-/* How far behind the launcher's number the server's may be: 2, and some for others who fork just then. */
-#define SEARCH_RANGE 8
+/* Said by dnsmasq's main(), with the version and the size of the cache behind it. */
+#define READY_WORDS ": started, version "
 
-static _Noreturn void launcher_exec(const Server *s, int input_fd, int words_fd) {
+/* Blocked from before the first child on, so that the end of none is missed. */
+static void block_child_signal(sigset_t *ret) {
+        sigemptyset(ret);
+        sigaddset(ret, SIGCHLD);
+        sigprocmask(SIG_BLOCK, ret, NULL);
+}
+
+static _Noreturn void server_exec(const Server *s, int input_fd, int log_fd) {
         static const char *const argv[] = { "dnsmasq", "--conf-file=-", NULL };
         static const char *const envp[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", NULL };
         const char *step = "set up its descriptors";
+        sigset_t none;
 
-        if (dup2(input_fd, 0) == 0 && dup2(words_fd, 2) == 2) {
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        if (dup2(input_fd, 0) == 0 && dup2(log_fd, 2) == 2) {
                 step = "confine";
                 errno = -confine_files(s->program);
                 if (errno == 0) {
@@ -46,35 +53,35 @@ static _Noreturn void launcher_exec(const Server *s, int input_fd, int words_fd)
                         execve(s->program, (char *const *)(uintptr_t)argv, (char *const *)(uintptr_t)envp);
                 }
         }
-        dprintf(words_fd, "cannot %s %s: %s", step, s->program, strerror(errno));
+        dprintf(log_fd, "cannot %s %s: %s", step, s->program, strerror(errno));
         _exit(127);
 }
 
 int server_launch(Server *s) {
-        int input[2], words[2];
+        int input[2], log[2];
         if (pipe2(input, O_CLOEXEC) < 0)
                 return -errno;
         AUTO(fd_drop) int input_read = input[0], input_write = input[1];
-        if (pipe2(words, O_CLOEXEC | O_NONBLOCK) < 0)
+        if (pipe2(log, O_CLOEXEC) < 0)
                 return -errno;
-        AUTO(fd_drop) int words_read = words[0], words_write = words[1];
+        AUTO(fd_drop) int log_read = log[0], log_write = log[1];
 
-        pid_t pid = fork();
-        if (pid < 0)
+        sigset_t child_signal;
+        block_child_signal(&child_signal);
+        s->pid = fork();
+        if (s->pid < 0)
                 return -errno;
-        if (pid == 0)
-                launcher_exec(s, input_read, words_write);
+        if (s->pid == 0)
+                server_exec(s, input_read, log_write);
 
         fd_drop(&s->input_fd);
-        fd_drop(&s->words_fd);
+        fd_drop(&s->log_fd);
         s->input_fd = fd_take(&input_write);
-        s->words_fd = fd_take(&words_read);
-        s->launcher = s->search_from = pid;
-        s->pid = 0;
+        s->log_fd = fd_take(&log_read);
         return 0;
 }
 
-/* A launcher that is dead already is noticed when it is reaped, not here. */
+/* A server that is dead already is noticed when it is reaped, not here. */
 static int feed(Server *s) {
         off_t at = 0;
         ssize_t n;
@@ -86,20 +93,30 @@ static int feed(Server *s) {
         return r;
 }
 
-/* The first of the numbers behind the launcher's that is a live child of ours; 0: none. */
-static pid_t find_server(const Server *s) {
-        for (pid_t pid = s->search_from + 1; pid <= s->search_from + SEARCH_RANGE; pid++) {
-                siginfo_t info = { 0 };
-                if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0)
-                        return pid;
+/* Returns whether it is ready; otherwise it has ended, and words holds the last of what it said. */
+static bool read_until_ready(Server *s, char words[SERVER_WORDS_MAX]) {
+        size_t filled = 0;
+        for (;;) {
+                if (filled == SERVER_WORDS_MAX - 1) {
+                        filled /= 2;
+                        memmove(words, words + SERVER_WORDS_MAX - 1 - filled, filled);
+                }
+                ssize_t n = read(s->log_fd, words + filled, SERVER_WORDS_MAX - 1 - filled);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n <= 0)
+                        break;
+                filled += (size_t)n;
+                if (memmem(words, filled, READY_WORDS, strlen(READY_WORDS)))
+                        return true;
         }
-        return 0;
+        words[filled] = '\0';
+        return false;
 }
 
-/* What the launcher said, on one line without what surrounds it. */
-static void read_words(Server *s, char words[SERVER_WORDS_MAX], int status) {
-        ssize_t n = read(s->words_fd, words, SERVER_WORDS_MAX - 1);
-        size_t end = n > 0 ? (size_t)n : 0, begin = 0;
+/* On one line without what surrounds it. */
+static void tidy_words(char words[SERVER_WORDS_MAX]) {
+        size_t begin = 0, end = strlen(words);
 
         while (end > 0 && isspace((unsigned char)words[end - 1]))
                 end--;
@@ -110,33 +127,6 @@ static void read_words(Server *s, char words[SERVER_WORDS_MAX], int status) {
                         words[i] = ' ';
         memmove(words, words + begin, end - begin);
         words[end - begin] = '\0';
-        if (end == begin)
-                snprintf(words, SERVER_WORDS_MAX, "%s ended with status %#x and said nothing", s->program, status);
-}
-
-/* What a launcher leaves that did not end as it should: the next server could not bind what this one has bound. Each
- * that ends leaves its own child to us. */
-static void end_rest(const Server *s) {
-        pid_t pid;
-
-        while ((pid = find_server(s)) > 0) {
-                (void)kill(pid, SIGKILL);
-                while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-                        ;
-        }
-}
-
-/* One child has ended. Returns whether the server is on its way or running. */
-static bool server_reaped(Server *s, pid_t pid, int status) {
-        if (pid == s->launcher) {
-                s->launcher = 0;
-                if (status != 0)
-                        end_rest(s);
-                s->pid = status == 0 ? find_server(s) : 0;
-        } else if (pid == s->pid) {
-                s->pid = find_server(s);
-        }
-        return s->launcher != 0 || s->pid != 0;
 }
 
 int server_start(Server *s, char words[SERVER_WORDS_MAX]) {
@@ -145,18 +135,16 @@ int server_start(Server *s, char words[SERVER_WORDS_MAX]) {
                 snprintf(words, SERVER_WORDS_MAX, "cannot configure %s: %s", s->program, strerror(-r));
                 return r;
         }
+        if (read_until_ready(s, words))
+                return 0;
 
-        int status;
-        pid_t pid;
-        do {
-                pid = waitpid(-1, &status, 0);
-                if (pid > 0 && !server_reaped(s, pid, status)) {
-                        read_words(s, words, status);
-                        return -EIO;
-                }
-        } while ((pid < 0 && errno == EINTR) || s->launcher != 0);
-        fd_drop(&s->words_fd);
-        return 0;
+        int status = 0;
+        while (waitpid(s->pid, &status, 0) < 0 && errno == EINTR)
+                ;
+        tidy_words(words);
+        if (!*words)
+                snprintf(words, SERVER_WORDS_MAX, "%s ended with status %#x and said nothing", s->program, status);
+        return -EIO;
 }
 
 /* May it be started once more? Counts it. */
@@ -170,16 +158,40 @@ static bool restart_allowed(Server *s) {
         return true;
 }
 
+/* The log's end is for waitpid() to tell of. */
+static void forget_log(Server *s) {
+        char said[4096];
+        ssize_t n = read(s->log_fd, said, sizeof said);
+        if (n == 0)
+                fd_drop(&s->log_fd);
+}
+
+/* Orphans too become children of ours: what the server forks for a TCP connection outlives it. Returns whether the
+ * server is alive. */
+static bool reap(const Server *s) {
+        bool alive = true;
+        pid_t pid;
+        while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
+                alive = alive && pid != s->pid;
+        return alive;
+}
+
 void server_supervise(Server *s) {
+        sigset_t child_signal;
+        block_child_signal(&child_signal);
+        AUTO(fd_drop) int signal_fd = signalfd(-1, &child_signal, SFD_CLOEXEC);
+        if (signal_fd < 0)
+                return;
+
         for (;;) {
-                int status;
-                pid_t pid = waitpid(-1, &status, 0);
-                if (pid < 0 && errno == EINTR)
+                struct pollfd fds[] = { { .fd = signal_fd, .events = POLLIN }, { .fd = s->log_fd, .events = POLLIN } };
+                struct signalfd_siginfo info;
+                if (poll(fds, ARRAY_LEN(fds), -1) < 0)
                         continue;
-                bool alive = pid > 0 && server_reaped(s, pid, status);
-                if (alive && s->launcher == 0)
-                        fd_drop(&s->words_fd);
-                if (!alive && (!restart_allowed(s) || server_launch(s) < 0 || feed(s) < 0))
+                if (fds[1].revents)
+                        forget_log(s);
+                if (fds[0].revents && read(signal_fd, &info, sizeof info) > 0 && !reap(s) &&
+                    (!restart_allowed(s) || server_launch(s) < 0 || feed(s) < 0))
                         return;
         }
 }

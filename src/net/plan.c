@@ -11,7 +11,7 @@
  *   router advertisements (lifetime 0), no other server is asked, and a name that is not of this network does not
  * exist.
  * - The names are those of the reservations, never what a guest calls itself.
- * - The process writes no file and says nothing once it runs: a user could fill the host's log with it. */
+ * - It writes no file and not to the host's log, which a user could fill: its log goes to its keeper, and is short. */
 #include "net/plan.h"
 
 #include <arpa/inet.h>
@@ -62,7 +62,8 @@ static const char config_fixed[] =
         "user=\n"
         "group=\n"
         "pid-file=\n"
-        "log-facility=/dev/null\n"
+        "keep-in-foreground\n"
+        "log-facility=-\n"
         "quiet-dhcp\n"
         "quiet-dhcp6\n"
         "quiet-ra\n"

@@ -82,7 +82,7 @@ static void test_plan_parse_refuses(void **state UNUSED) {
 }
 
 #define FIXED                                                                                                          \
-        "user=\ngroup=\npid-file=\nlog-facility=/dev/null\nquiet-dhcp\nquiet-dhcp6\nquiet-ra\n"                        \
+        "user=\ngroup=\npid-file=\nkeep-in-foreground\nlog-facility=-\nquiet-dhcp\nquiet-dhcp6\nquiet-ra\n"            \
         "interface=br0\nbind-interfaces\nno-resolv\nno-hosts\nno-poll\ncache-size=0\nlocal=/#/\n"                      \
         "leasefile-ro\ndhcp-authoritative\ndhcp-rapid-commit\ndhcp-ignore-names\nno-ping\n"                            \
         "dhcp-option=option:router\ndomain=debmarshal-7.test\n"

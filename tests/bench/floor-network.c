@@ -33,17 +33,18 @@
 #define NETWORKS_MAX 4096
 #define BRIDGE       1000
 
-static const char config[] = "user=\ngroup=\npid-file=\nlog-facility=/dev/null\nquiet-dhcp\nquiet-dhcp6\nquiet-ra\n"
-                             "interface=br0\nbind-interfaces\nno-resolv\nno-hosts\nno-poll\ncache-size=0\nlocal=/#/\n"
-                             "leasefile-ro\ndhcp-authoritative\ndhcp-rapid-commit\ndhcp-ignore-names\nno-ping\n"
-                             "dhcp-option=option:router\ndomain=floor.test\n"
-                             "dhcp-range=10.64.0.0,static,255.255.255.248,infinite\n"
-                             "enable-ra\nra-param=br0,60,0\ndhcp-range=fd00:1:2:3::,ra-only,64,infinite\n"
-                             "dhcp-host=00:16:3e:00:00:01,10.64.0.2,a,infinite\n"
-                             "host-record=a.floor.test,a,10.64.0.2,fd00:1:2:3:216:3eff:fe00:1\n"
-                             "dhcp-host=00:16:3e:00:00:02,10.64.0.3,b,infinite\n"
-                             "host-record=b.floor.test,b,10.64.0.3,fd00:1:2:3:216:3eff:fe00:2\n"
-                             "host-record=gateway.floor.test,gateway,10.64.0.1,fd00:1:2:3::1\n";
+static const char config[] =
+        "user=\ngroup=\npid-file=\nkeep-in-foreground\nlog-facility=-\nquiet-dhcp\nquiet-dhcp6\nquiet-ra\n"
+        "interface=br0\nbind-interfaces\nno-resolv\nno-hosts\nno-poll\ncache-size=0\nlocal=/#/\n"
+        "leasefile-ro\ndhcp-authoritative\ndhcp-rapid-commit\ndhcp-ignore-names\nno-ping\n"
+        "dhcp-option=option:router\ndomain=floor.test\n"
+        "dhcp-range=10.64.0.0,static,255.255.255.248,infinite\n"
+        "enable-ra\nra-param=br0,60,0\ndhcp-range=fd00:1:2:3::,ra-only,64,infinite\n"
+        "dhcp-host=00:16:3e:00:00:01,10.64.0.2,a,infinite\n"
+        "host-record=a.floor.test,a,10.64.0.2,fd00:1:2:3:216:3eff:fe00:1\n"
+        "dhcp-host=00:16:3e:00:00:02,10.64.0.3,b,infinite\n"
+        "host-record=b.floor.test,b,10.64.0.3,fd00:1:2:3:216:3eff:fe00:2\n"
+        "host-record=gateway.floor.test,gateway,10.64.0.1,fd00:1:2:3::1\n";
 
 static unsigned rounds = 50, uid = 54321;
 static pid_t networks[NETWORKS_MAX];
@@ -158,23 +159,38 @@ static void make_links(void) {
 
 /* ---- the processes ---- */
 
-static void run_dnsmasq(int config_fd) {
-        pid_t pid = fork();
-        int status;
+/* It says in its log that it has started when it answers. */
+static void await_start(int log_fd) {
+        char said[4096];
+        size_t filled = 0;
+        ssize_t n;
 
+        while ((n = read(log_fd, said + filled, sizeof said - filled)) > 0) {
+                filled += (size_t)n;
+                if (memmem(said, filled, ": started, ", strlen(": started, ")))
+                        return;
+        }
+        die("dnsmasq");
+}
+
+static void run_dnsmasq(int config_fd) {
+        int log[2];
+
+        if (pipe(log) < 0)
+                die("pipe");
+        pid_t pid = fork();
         if (pid < 0)
                 die("fork");
         if (pid == 0) {
                 char *const args[] = { (char *)(uintptr_t) "dnsmasq", (char *)(uintptr_t) "--conf-file=-", NULL };
                 char *const environment[] = { (char *)(uintptr_t) "LANG=C", NULL };
-                if (dup2(config_fd, 0) < 0)
+                if (dup2(config_fd, 0) < 0 || dup2(log[1], 2) < 0 || close(log[0]) < 0 || close(log[1]) < 0)
                         die("dup2");
                 execve(DNSMASQ, args, environment);
                 die(DNSMASQ);
         }
-        /* Its first process exits when the server answers. */
-        if (waitpid(pid, &status, 0) < 0 || status != 0)
-                die("dnsmasq");
+        close(log[1]);
+        await_start(log[0]); /* and keep its end of the pipe, for what it may have to say later */
 }
 
 static _Noreturn void be_init(int config_fd, int ready_fd) {

@@ -9,7 +9,7 @@
 #include "net/plan.h"
 
 #define NAMES_MAX   64
-#define FIXED_LINES 21 /* up to domain= */
+#define FIXED_LINES 22 /* up to domain= */
 
 static void check_plan(const char *text) {
         KeeperPlan plan;
@@ -24,10 +24,10 @@ static void check_plan(const char *text) {
 
 static void check_line(const char *line) {
         static const char *const options[] = {
-                "user=",        "group=",           "pid-file=",    "log-facility=", "interface=",      "local=",
-                "cache-size=0", "dhcp-option=",     "domain=",      "dhcp-range=",   "dhcp-lease-max=", "enable-ra",
-                "ra-param=",    "dhcp-host=",       "host-record=", "quiet-",        "bind-interfaces", "no-",
-                "leasefile-ro", "dhcp-authoritati", "dhcp-rapid-",  "dhcp-ignore-n",
+                "user=",        "group=",       "pid-file=",        "log-facility=", "interface=",      "local=",
+                "cache-size=0", "dhcp-option=", "domain=",          "dhcp-range=",   "dhcp-lease-max=", "enable-ra",
+                "ra-param=",    "dhcp-host=",   "host-record=",     "quiet-",        "bind-interfaces", "no-",
+                "keep-in-fore", "leasefile-ro", "dhcp-authoritati", "dhcp-rapid-",   "dhcp-ignore-n",
         };
 
         for (size_t i = 0; i < sizeof options / sizeof *options; i++)

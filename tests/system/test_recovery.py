@@ -53,13 +53,12 @@ def keeper_of(network):
 
 
 def server_of(network):
-    """The pid of its dnsmasq, None while there is none. Its launcher is still in the keeper's session."""
+    """The pid of its dnsmasq, None while there is none."""
     keeper = keeper_of(network)
     servers = []
     for p in descendants(keeper.pid).values() if keeper else []:
         with contextlib.suppress(ProcessLookupError):
-            if p.comm == "dnsmasq" and p.state != "Z" and p.parent == keeper.pid and \
-                    os.getsid(p.pid) != os.getsid(keeper.pid):
+            if p.comm == "dnsmasq" and p.state != "Z" and p.parent == keeper.pid:
                 servers.append(p.pid)
     return servers[0] if len(servers) == 1 else None
 
