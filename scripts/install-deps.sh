@@ -12,7 +12,7 @@ usage() {
 
 build=(
 	gcc libc6-dev meson ninja-build pkg-config scdoc
-	libcap-ng-dev libjansson-dev libmnl-dev libseccomp-dev libsqlite3-dev libsystemd-dev
+	libjansson-dev libmnl-dev libsqlite3-dev libsystemd-dev
 )
 # What runs guests, and what scripts/guest-image.sh makes one with.
 demo=(

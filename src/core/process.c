@@ -22,6 +22,8 @@
 
 #define STAT_MAX     4096
 #define BRIEFLY_MSEC 100 /* a killed process needs less than one */
+/* PIDFD_SIGNAL_PROCESS_GROUP of linux/pidfd.h, which knows it since Linux 6.9. */
+#define SIGNAL_PROCESS_GROUP (1U << 2)
 
 const char *child_exit_format(const ChildExit *exit, char buffer[CHILD_EXIT_TEXT_MAX]) {
         switch (exit->how) {
@@ -253,6 +255,11 @@ int process_watch(Process *p, sd_event *event, const ProcessId *id, int pidfd, P
 void process_kill(Process *p) {
         if (p->pidfd >= 0)
                 (void)send_kill(p->pidfd);
+}
+
+void process_kill_group(Process *p) {
+        if (p->pidfd >= 0 && syscall(SYS_pidfd_send_signal, p->pidfd, SIGKILL, NULL, SIGNAL_PROCESS_GROUP) < 0)
+                process_kill(p);
 }
 
 void process_drop(Process *p, sd_event *event) {

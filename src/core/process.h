@@ -55,6 +55,10 @@ struct Process {
 int process_watch(Process *p, sd_event *event, const ProcessId *id, int pidfd, ProcessEnded ended, void *userdata);
 /* SIGKILL through the pidfd; ended() still comes. Harmless when Idle. */
 void process_kill(Process *p);
+/* The same for the leader of a process group and all of its group at once, where the kernel can: for the init of a PID
+ * namespace, which has to wait for the others' end anyway, but would begin to after having given back its own memory.
+ */
+void process_kill_group(Process *p);
 /* Kill it, and wait for its end no longer: ended() does not come. Any state -> Idle, the id stays. */
 void process_drop(Process *p, sd_event *event);
 /* Stop watching and forget it, without killing. Any state -> Idle. */

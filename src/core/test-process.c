@@ -143,6 +143,52 @@ static void test_kill_is_told(void **state) {
         assert_string_equal(child_exit_format(&ended.exit, text), "was killed by signal 9 (Killed)");
 }
 
+static void run_leader(void) {
+        if (setpgid(0, 0) < 0 || fork() < 0)
+                _exit(1);
+        run_pause();
+}
+
+/* The leader dies in any case, its child only where the kernel knows how: then nobody holds the pipe any more. */
+static void test_group_is_killed_at_once(void **state) {
+        Baseline *b = *state;
+        int held[2];
+        char byte;
+        assert_int_equal(pipe2(held, O_CLOEXEC | O_NONBLOCK), 0);
+        pid_t pid = start_child(run_leader);
+        close(held[1]);
+
+        Process p = PROCESS_INIT;
+        Ended ended = { 0 };
+        pid_t child = 0;
+        char path[64];
+        snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)pid);
+        while (child == 0) {
+                FILE *f = fopen(path, "re");
+                assert_non_null(f);
+                (void)!fscanf(f, "%d", &child);
+                fclose(f);
+        }
+        watch(&p, b->event, pid, &ended);
+        bool known = syscall(SYS_pidfd_send_signal, p.pidfd, 0, NULL, 1U << 2) == 0;
+        process_kill_group(&p);
+        assert_true(loop_until(b->event, &ended.fired));
+        assert_int_equal(ended.exit.value, SIGKILL);
+        if (!known)
+                kill(child, SIGKILL);
+        struct pollfd gone = { .fd = held[0], .events = POLLIN };
+        assert_int_equal(poll(&gone, 1, 5000), 1);
+        assert_int_equal(read(held[0], &byte, 1), 0);
+        close(held[0]);
+
+        /* One that leads no group is killed alone. */
+        Ended other = { 0 };
+        watch(&p, b->event, start_child(run_pause), &other);
+        process_kill_group(&p);
+        assert_true(loop_until(b->event, &other.fired));
+        process_kill_group(&p); /* harmless */
+}
+
 static void test_done_forgets_without_killing(void **state) {
         Baseline *b = *state;
         Process p = PROCESS_INIT;
@@ -236,17 +282,12 @@ static void test_unwatched_does_not_live(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, baseline_setup, baseline_teardown)
         const struct CMUnitTest tests[] = {
-                TEST(test_identifies_itself),
-                TEST(test_no_such_process),
-                TEST(test_open_refuses_a_later_one),
-                TEST(test_zombie_has_ended),
-                TEST(test_watch_tells_the_status),
-                TEST(test_kill_is_told),
-                TEST(test_done_forgets_without_killing),
-                TEST(test_watch_of_a_stranger),
-                TEST(test_abandoned_are_reaped),
-                TEST(test_abandoned_with_the_loop),
-                TEST(test_unwatched_does_not_live),
+                TEST(test_identifies_itself),        TEST(test_no_such_process),
+                TEST(test_open_refuses_a_later_one), TEST(test_zombie_has_ended),
+                TEST(test_watch_tells_the_status),   TEST(test_kill_is_told),
+                TEST(test_group_is_killed_at_once),  TEST(test_done_forgets_without_killing),
+                TEST(test_watch_of_a_stranger),      TEST(test_abandoned_are_reaped),
+                TEST(test_abandoned_with_the_loop),  TEST(test_unwatched_does_not_live),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,7 +107,7 @@ static int removal_overdue(UNUSED sd_event_source *s, UNUSED uint64_t usec, void
  * for the end, nor need others be kept from knowing: it goes, and is announced to have gone, while the kernel takes the
  * namespaces apart. Where it does not, removal_finish() tries once more. */
 static void removal_kill(struct NetworkJob *job) {
-        process_kill(&job->network->process);
+        process_kill_group(&job->network->process);
         job->unrecorded = store_remove_network(job->engine->store, job->network, NULL) >= 0;
         if (job->unrecorded)
                 registry_withdraw_network(&job->engine->registry, job->network);

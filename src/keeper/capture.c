@@ -25,6 +25,7 @@
 #include "base/macros.h"
 #include "base/string-util.h"
 #include "keeper/pcapng.h"
+#include "net/confine.h"
 #include "net/keeper-protocol.h"
 
 #define FRAME_MAX  0x40000 /* more than any device takes at once */

@@ -1,15 +1,14 @@
 /* The keeper: the process that a network is.
  *
  * It comes to life as the init of a PID namespace, as root of a user namespace and inside a network namespace, all new,
- * with three descriptors from the daemon: the plan, the server's configuration, and a socket on which it says one
- * thing: "ready", or what went wrong. From then on it has no tie to the daemon, and nobody but the kernel ends it, or a
- * server that will not stay up. */
+ * with a child that is to be the server, and descriptors from the daemon: the plan, the server's configuration and its
+ * two pipes, and a socket on which it says one thing: "ready", or what went wrong. From then on it has no tie to the
+ * daemon, and nobody but the kernel ends it, or a server that will not stay up. */
 #include "keeper/keeper.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +18,7 @@
 
 #include "base/fd.h"
 #include "base/string-util.h"
+#include "net/confine.h"
 #include "net/keeper-protocol.h"
 #include "net/netlink.h"
 
@@ -56,19 +56,13 @@ static int build_network(const KeeperPlan *p, const char **ret_step) {
         return netlink_commit(nl, ret_step);
 }
 
-/* All up to the running server, which loads while the network is built. words: why not. */
+/* All up to the running server. words: why not. */
 static int set_up(KeeperPlan *plan, Server *server, char words[SERVER_WORDS_MAX]) {
         const char *step = "read the plan";
         int r = read_plan(KEEPER_FD_PLAN, plan);
         if (r >= 0) {
                 step = "give up capabilities";
-                r = capabilities_keep(1ULL << CAP_NET_ADMIN | 1ULL << CAP_NET_RAW | 1ULL << CAP_NET_BIND_SERVICE);
-        }
-        if (r >= 0) {
-                step = "start the server";
-                server->program = plan->dnsmasq;
-                server->config_fd = KEEPER_FD_CONFIG;
-                r = server_launch(server);
+                r = capabilities_keep(NETWORK_CAPABILITIES);
         }
         if (r >= 0)
                 r = build_network(plan, &step);
@@ -76,15 +70,21 @@ static int set_up(KeeperPlan *plan, Server *server, char words[SERVER_WORDS_MAX]
                 snprintf(words, SERVER_WORDS_MAX, "cannot %s: %s", step, strerror(-r));
                 return r;
         }
+        server->program = plan->dnsmasq;
         return server_start(server, words);
 }
 
-int hold_main(int argc UNUSED, char **argv UNUSED) {
+/* Arguments: the server's pid, and the network's name for people who look at a process list. */
+int hold_main(int argc, char **argv) {
         KeeperPlan plan;
-        Server server = SERVER_INIT;
+        Server server = { .config_fd = KEEPER_FD_CONFIG, .input_fd = KEEPER_FD_INPUT, .log_fd = KEEPER_FD_LOG };
+        uint64_t server_pid;
         char words[SERVER_WORDS_MAX];
         int status_fd = KEEPER_FD_STATUS, plan_fd = KEEPER_FD_PLAN, program_fd = KEEPER_FD_PROGRAM;
 
+        if (argc < 1 || parse_u64(argv[0], INT32_MAX, &server_pid) < 0)
+                return EXIT_FAILURE;
+        server.pid = (pid_t)server_pid;
         for (int fd = KEEPER_FD_PLAN; fd < KEEPER_FD_END; fd++)
                 if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
                         return EXIT_FAILURE; /* not started by the daemon */

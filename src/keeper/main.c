@@ -1,5 +1,4 @@
-/* Which of the small programs this is. Without an option it is the keeper proper, with the network's name as its only
- * argument, for people who look at a process list. */
+/* Which of the small programs this is: without an option the keeper proper. */
 #include "keeper/keeper.h"
 
 #include <string.h>

@@ -1,9 +1,9 @@
 /* dnsmasq under the eyes of the init of its PID namespace, of which it is a child and stays one.
  *
- * It reads its configuration from standard input, once it has loaded: that takes most of the time of a start, and is
- * why the configuration comes through a pipe, when the network is built. Its log is a pipe as well. That it has started
- * it says there when its sockets are bound, which needs no probing and no sleeping; when it fails, the log ends with
- * the reason. What it says later is read and forgotten: were nobody to read, it would write to the host's log instead.
+ * It waits for its configuration, which comes through a pipe when the network is built. Its log is a pipe as well. That
+ * it has started it says there when its sockets are bound, which needs no probing and no sleeping; when it fails, the
+ * log ends with the reason. What it says later is read and forgotten: were nobody to read, it would write to the host's
+ * log instead.
  *
  * The server is started again at once when it ends, but not more often than five times in a minute: then we end too,
  * and with us the namespaces; a network that answers no DHCP had better be seen to have failed. */
@@ -25,6 +25,7 @@
 
 #include "base/fd.h"
 #include "base/time-util.h"
+#include "net/server.h"
 
 #define RESTARTS_USEC (60 * USEC_PER_SEC)
 /* Said by dnsmasq's main(), with the version and the size of the cache behind it. */
@@ -37,27 +38,7 @@ static void block_child_signal(sigset_t *ret) {
         sigprocmask(SIG_BLOCK, ret, NULL);
 }
 
-static _Noreturn void server_exec(const Server *s, int input_fd, int log_fd) {
-        static const char *const argv[] = { "dnsmasq", "--conf-file=-", NULL };
-        static const char *const envp[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", NULL };
-        const char *step = "set up its descriptors";
-        sigset_t none;
-
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
-        if (dup2(input_fd, 0) == 0 && dup2(log_fd, 2) == 2) {
-                step = "confine";
-                errno = -confine_files(s->program);
-                if (errno == 0) {
-                        step = "execute";
-                        execve(s->program, (char *const *)(uintptr_t)argv, (char *const *)(uintptr_t)envp);
-                }
-        }
-        dprintf(log_fd, "cannot %s %s: %s", step, s->program, strerror(errno));
-        _exit(127);
-}
-
-int server_launch(Server *s) {
+static int server_launch(Server *s) {
         int input[2], log[2];
         if (pipe2(input, O_CLOEXEC) < 0)
                 return -errno;
@@ -68,11 +49,9 @@ int server_launch(Server *s) {
 
         sigset_t child_signal;
         block_child_signal(&child_signal);
-        s->pid = fork();
+        s->pid = server_fork(s->program, input_read, log_write);
         if (s->pid < 0)
-                return -errno;
-        if (s->pid == 0)
-                server_exec(s, input_read, log_write);
+                return (int)s->pid;
 
         fd_drop(&s->input_fd);
         fd_drop(&s->log_fd);

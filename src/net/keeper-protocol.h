@@ -2,7 +2,15 @@
 #pragma once
 
 /* Descriptors of the keeper, in the order of Spawn.fds. */
-enum { KEEPER_FD_PLAN = 3, KEEPER_FD_CONFIG, KEEPER_FD_STATUS, KEEPER_FD_PROGRAM, KEEPER_FD_END };
+enum {
+        KEEPER_FD_PLAN = 3,
+        KEEPER_FD_CONFIG,
+        KEEPER_FD_STATUS,
+        KEEPER_FD_PROGRAM,
+        KEEPER_FD_INPUT,
+        KEEPER_FD_LOG,
+        KEEPER_FD_END
+};
 
 /* And of a capture: its packet socket, and a pidfd of the network's keeper. It writes to standard output. */
 enum { CAPTURE_FD_PACKETS = 3, CAPTURE_FD_KEEPER, CAPTURE_FD_PROGRAM, CAPTURE_FD_END };

@@ -2,10 +2,14 @@
  *
  *   daemon                                       child
  *     keeper_start(): (the owner's group: owner-group.h)
- *                     spawn ------------------>  new user (the owner's), network and PID namespace; ids mapped; waits
+ *                     spawn ------------------>  new user (the owner's), network and PID namespace; ids mapped;
+ *                                                forks the server, which begins to load; waits
  *     record() <-- prepared -------------------
- *     release --------------------------------> exec debmarshal-keeper: builds, starts the server
+ *     release --------------------------------> exec debmarshal-keeper: builds, configures the server
  *     done()   <-- "ready" or a reason ---------
+ *
+ * Loading is most of what a server costs, and executing a keeper most of the rest: so the one is done while the other
+ * is. The server is bound by the PID namespace whose init the child is already: it dies with it, recorded or not.
  *
  * In the system scope the ids are mapped by root's side before the child prepares (core/clone-as.h); in the session
  * scope by the child, as any user may map herself.
@@ -16,6 +20,7 @@
  * what is recorded, and whoever enters them later has become her first. */
 #include "net/keeper.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -30,11 +35,26 @@
 #include "base/time-util.h"
 #include "net/keeper-protocol.h"
 #include "net/plan.h"
+#include "net/server.h"
+
+enum { SERVER_INPUT, SERVER_LOG };
 
 void keeper_start_init(KeeperStart *k) {
-        *k = (KeeperStart){ .fds = { -1, -1, -1, -1 }, .status_socket = -1, .pidfd = -1 };
+        *k = (KeeperStart){
+                .fds = { -1, -1, -1, -1, -1, -1 },
+                .server_fds = { -1, -1 },
+                .status_socket = -1,
+                .pidfd = -1,
+        };
         owner_group_init(&k->group);
         spawn_init(&k->spawn);
+}
+
+static void fds_drop(KeeperStart *k) {
+        for (size_t i = 0; i < ARRAY_LEN(k->fds); i++)
+                fd_drop(&k->fds[i]);
+        for (size_t i = 0; i < ARRAY_LEN(k->server_fds); i++)
+                fd_drop(&k->server_fds[i]);
 }
 
 void keeper_start_stop(KeeperStart *k) {
@@ -43,8 +63,7 @@ void keeper_start_stop(KeeperStart *k) {
         owner_group_stop(&k->group);
         spawn_stop(&k->spawn);
         fd_drop(&k->status_socket);
-        for (size_t i = 0; i < ARRAY_LEN(k->fds); i++)
-                fd_drop(&k->fds[i]);
+        fds_drop(k);
         if (k->pidfd >= 0)
                 process_abandon(k->host->event, fd_take(&k->pidfd));
 }
@@ -168,9 +187,24 @@ static int on_deadline(sd_event_source *source UNUSED, uint64_t usec UNUSED, voi
 
 /* ---- the process ---- */
 
-static int map_self(void *userdata UNUSED, const char **ret_step) {
-        *ret_step = "map its user in a new user namespace";
-        return child_map_root(child_outside_uid(), child_outside_gid());
+/* In the child. Its pid is an argument of what the child becomes. */
+static int start_server(KeeperStart *k, const char **ret_step) {
+        *ret_step = "start its server";
+        pid_t pid = server_fork(k->host->dnsmasq_path, k->server_fds[SERVER_INPUT], k->server_fds[SERVER_LOG]);
+        if (pid < 0)
+                return (int)pid;
+        snprintf(k->server_pid, sizeof k->server_pid, "%d", (int)pid);
+        return 0;
+}
+
+static int prepare_keeper(void *userdata, const char **ret_step) {
+        KeeperStart *k = userdata;
+        int r = 0;
+        if (!k->host->privileged) {
+                *ret_step = "map its user in a new user namespace";
+                r = child_map_root(child_outside_uid(), child_outside_gid());
+        }
+        return r < 0 ? r : start_server(k, ret_step);
 }
 
 static void on_prepared(Spawn *s) {
@@ -214,9 +248,9 @@ static void on_spawned(Spawn *s, const Error *failure) {
                         add_hint(&e);
         } else {
                 k->pidfd = spawn_take_pidfd(s);
-                /* Its end of the socket is the keeper's alone now, so that its death is the end of the stream. */
-                for (size_t i = 0; i < ARRAY_LEN(k->fds); i++)
-                        fd_drop(&k->fds[i]);
+                /* Its end of the socket is the keeper's alone now, so that its death is the end of the stream; and so
+                 * it is with the server's log. */
+                fds_drop(k);
                 int r = wait_for_message(k);
                 if (r < 0)
                         error_set_errno(&e, r, "Failed to wait for the keeper of network %s", k->network->name);
@@ -227,35 +261,54 @@ static void on_spawned(Spawn *s, const Error *failure) {
 
 /* ---- start ---- */
 
-static int plan_fds(KeeperStart *k) {
+/* Where Spawn has what will be that descriptor of the keeper's. */
+static int *keeper_fd(KeeperStart *k, int number) {
+        static_assert(ARRAY_LEN(k->fds) == KEEPER_FD_END - KEEPER_FD_PLAN, "every descriptor has its place");
+        return &k->fds[number - KEEPER_FD_PLAN];
+}
+
+static int open_files(KeeperStart *k) {
         AUTO(string_drop) char *plan = NULL, *config = NULL;
         int r = keeper_plan_format(k->network, k->host->dnsmasq_path, &plan);
         if (r >= 0)
                 r = dnsmasq_config_format(k->network, &config);
         if (r >= 0)
-                r = fd_memfd("keeper-plan", plan, strlen(plan), true, &k->fds[0]);
+                r = fd_memfd("keeper-plan", plan, strlen(plan), true, keeper_fd(k, KEEPER_FD_PLAN));
         if (r >= 0)
-                r = fd_memfd("dnsmasq-conf", config, strlen(config), true, &k->fds[1]);
-        if (r < 0)
-                return r;
+                r = fd_memfd("dnsmasq-conf", config, strlen(config), true, keeper_fd(k, KEEPER_FD_CONFIG));
+        return r;
+}
 
+static int open_pipes(KeeperStart *k) {
         int pair[2];
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
                 return -errno;
         k->status_socket = pair[0];
-        k->fds[2] = pair[1];
+        *keeper_fd(k, KEEPER_FD_STATUS) = pair[1];
+
+        if (pipe2(pair, O_CLOEXEC) < 0)
+                return -errno;
+        k->server_fds[SERVER_INPUT] = pair[0];
+        *keeper_fd(k, KEEPER_FD_INPUT) = pair[1];
+
+        if (pipe2(pair, O_CLOEXEC) < 0)
+                return -errno;
+        *keeper_fd(k, KEEPER_FD_LOG) = pair[0];
+        k->server_fds[SERVER_LOG] = pair[1];
         return 0;
 }
 
 static int open_program(KeeperStart *k, Error *e) {
-        k->fds[3] = open(k->host->keeper_path, O_PATH | O_CLOEXEC);
-        return k->fds[3] < 0 ? error_set_errno(e, errno, "Failed to find %s", k->host->keeper_path) : 0;
+        int *fd = keeper_fd(k, KEEPER_FD_PROGRAM);
+        *fd = open(k->host->keeper_path, O_PATH | O_CLOEXEC);
+        return *fd < 0 ? error_set_errno(e, errno, "Failed to find %s", k->host->keeper_path) : 0;
 }
 
 static void describe_spawn(KeeperStart *k) {
         Spawn *s = &k->spawn;
         k->argv[0] = (char *)(uintptr_t) "debmarshal-keeper";
-        k->argv[1] = k->network->name;
+        k->argv[1] = k->server_pid;
+        k->argv[2] = k->network->name;
         s->what = "the network's keeper";
         s->path = KEEPER_PROGRAM_PATH;
         s->argv = k->argv;
@@ -263,11 +316,13 @@ static void describe_spawn(KeeperStart *k) {
         if (k->host->privileged) {
                 s->become_uid = k->network->owner->uid;
                 s->become_gid = k->network->owner->group; /* so that it is what she has inside */
-        } else {
-                s->prepare = map_self;
         }
+        s->prepare = prepare_keeper;
+        s->prepare_data = k;
         s->fds = k->fds;
         s->n_fds = ARRAY_LEN(k->fds);
+        s->keep = k->server_fds;
+        s->n_keep = ARRAY_LEN(k->server_fds);
         s->deadline_usec = k->deadline_usec;
         s->prepared = on_prepared;
         s->done = on_spawned;
@@ -304,7 +359,9 @@ int keeper_start(KeeperStart *k, Error *e) {
                                  "dnsmasq was not found, which serves DHCP and DNS: install the package dnsmasq-base");
 
         k->started_usec = now_monotonic_usec();
-        int r = plan_fds(k);
+        int r = open_files(k);
+        if (r >= 0)
+                r = open_pipes(k);
         if (r < 0) {
                 keeper_start_stop(k);
                 return error_set_errno(e, r, "Failed to plan network %s", k->network->name);

@@ -1,11 +1,11 @@
 /* A network's keeper: the process that is the network.
  *
  * debmarshal-keeper runs as the owner's uid in a user namespace (owned by that uid), a network and a PID namespace of
- * its own, of which it is the init. It builds the bridge and its addresses by netlink, starts dnsmasq, says "ready" on
- * its status socket, and then waits; a dnsmasq that dies is started again (a bounded number of times), and keeps no
- * descriptor of the daemon. When the keeper dies the kernel kills what is in its PID namespace and takes the network
- * namespace apart: removing a network is one SIGKILL. The owner may enter it and is hostile input here: nothing it says
- * later is trusted. */
+ * its own, of which it is the init. It builds the bridge and its addresses by netlink, gives dnsmasq its configuration,
+ * which has been loading meanwhile, says "ready" on its status socket, and then waits; a dnsmasq that dies is started
+ * again (a bounded number of times), and keeps no descriptor of the daemon. When the keeper dies the kernel kills what
+ * is in its PID namespace and takes the network namespace apart: removing a network is one SIGKILL. The owner may enter
+ * it and is hostile input here: nothing it says later is trusted. */
 #pragma once
 
 #include "core/network.h"
@@ -37,8 +37,9 @@ struct KeeperStart {
         /* Private. */
         OwnerGroup group;
         Spawn spawn;
-        char *argv[3];
-        int fds[4]; /* the keeper's plan, configuration, end of the status socket, and program */
+        char *argv[4], server_pid[12];
+        int fds[6];        /* the keeper's, in the order of keeper-protocol.h */
+        int server_fds[2]; /* the server's ends of its pipes, by SERVER_INPUT and SERVER_LOG */
         int status_socket, pidfd;
         uint64_t started_usec;
         sd_event_source *status_source, *deadline_source;

@@ -111,7 +111,9 @@ static void test_network_comes_and_goes(void **state) {
 
         AUTO(string_drop) char *command = read_proc(rig.network->keeper.pid, "cmdline");
         assert_string_equal(command, "debmarshal-keeper");
-        assert_string_equal(command + strlen(command) + 1, "debmarshal-7");
+        const char *server_inside = command + strlen(command) + 1;
+        assert_string_equal(server_inside, "2");
+        assert_string_equal(server_inside + 2, "debmarshal-7");
         AUTO(string_drop) char *name = read_proc(rig.network->keeper.pid, "comm");
         assert_string_equal(name, "debmarshal-keep\n");
 

@@ -96,7 +96,7 @@ static inline void rig_up(Rig *rig) {
 }
 
 static inline void rig_down(Rig *rig) {
-        process_kill(&rig->network->process);
+        process_kill_group(&rig->network->process);
         assert_true(loop_until(rig->host.event, &rig->ended));
 }
 

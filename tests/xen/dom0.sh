@@ -9,7 +9,7 @@ set -euo pipefail
 packages=(
 	linux-image-amd64 xen-hypervisor-4.17-amd64 xen-utils-4.17 xenstore-utils qemu-system-xen qemu-system-x86 qemu-system-common seabios
 	busybox-static bash openssl iproute2 kmod mount util-linux procps strace linux-libc-dev dbus-daemon
-	dnsmasq-base libsystemd0 libsqlite3-0 libmnl0 libjansson4 libcap-ng0 libnettle8 libpng16-16 libasan8 libubsan1
+	dnsmasq-base libsystemd0 libsqlite3-0 libmnl0 libjansson4 libnettle8 libpng16-16 libasan8 libubsan1
 	python3 python3-dbus python3-gi python3-pytest e2fsprogs ncurses-base
 )
 modules=(
@@ -24,7 +24,7 @@ programs=(
 	/usr/libexec/xen-qemu-system-i386 /usr/bin/qemu-system-x86_64 /usr/lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so
 	/usr/bin/python3.11 /usr/bin/openssl
 )
-libraries=(libxenguest libxenctrl libxenstore libxenvchan libxenforeignmemory libsystemd libsqlite3 libmnl libjansson libcap-ng libnettle libpng16 libasan libubsan libnss_files)
+libraries=(libxenguest libxenctrl libxenstore libxenvchan libxenforeignmemory libsystemd libsqlite3 libmnl libjansson libnettle libpng16 libasan libubsan libnss_files)
 
 [[ $# -eq 1 ]] || {
 	echo "usage: ${0##*/} DIR" >&2

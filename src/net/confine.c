@@ -4,7 +4,7 @@
  * would be open to it. Its namespaces do not prevent that, as it sees the host's file system. So it gives up the file
  * system by Landlock, except for what a program needs to run; and capabilities, which only count in its own user
  * namespace anyway, except those on the network. */
-#include "keeper/keeper.h"
+#include "net/confine.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +19,7 @@
 
 int capabilities_keep(uint64_t mask) {
         for (unsigned i = 0; prctl(PR_CAPBSET_READ, i) >= 0; i++)
-                if (!(mask & (1ULL << i)) && prctl(PR_CAPBSET_DROP, i) < 0)
+                if (!(mask & (1ULL << i)) && prctl(PR_CAPBSET_READ, i) == 1 && prctl(PR_CAPBSET_DROP, i) < 0)
                         return -errno;
 
         struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
