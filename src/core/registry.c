@@ -1,6 +1,7 @@
-/* What exists. Two invariants hold between any two calls:
+/* What exists. These hold between any two calls:
  *
  *   - network->n_domains is the number of domains in the list that have a NIC on it, whatever their state;
+ *   - subnets has each network's, and every number below networks_from (domains_from) is in the name of one;
  *   - the listener has been told of exactly the objects whose announced is set: once added, each change, once removed.
  */
 #include "core/registry.h"
@@ -47,6 +48,7 @@ void registry_done(Registry *r) {
                 registry_remove_network(r, TAILQ_FIRST(&r->networks));
         while (!TAILQ_EMPTY(&r->ended))
                 registry_remove_ended(r, TAILQ_FIRST(&r->ended));
+        subnet_set_clear(&r->subnets);
         owners_done(&r->owners);
 }
 
@@ -83,56 +85,24 @@ EndedDomain *registry_ended(Registry *r, const char *name, uid_t uid) {
         return NULL;
 }
 
-/* Names that did not come from us (none should) take no number. */
-static size_t take_number(unsigned *numbers, size_t count, const char *name) {
-        return object_name_parse(name, &numbers[count]) < 0 ? count : count + 1;
+void registry_free_network_name(Registry *r, char buffer[OBJECT_NAME_MAX]) {
+        while (registry_network(r, object_name_format(r->networks_from, buffer)))
+                r->networks_from++;
 }
 
-static int free_name(unsigned *numbers, size_t count, char buffer[OBJECT_NAME_MAX]) {
-        object_name_format(smallest_free(numbers, count), buffer);
-        free(numbers);
-        return 0;
+void registry_free_domain_name(Registry *r, char buffer[OBJECT_NAME_MAX]) {
+        while (registry_domain(r, object_name_format(r->domains_from, buffer)))
+                r->domains_from++;
 }
 
-int registry_free_network_name(Registry *r, char buffer[OBJECT_NAME_MAX]) {
-        unsigned *numbers = calloc(r->n_networks + 1, sizeof *numbers);
-        if (!numbers)
-                return -ENOMEM;
-
-        size_t count = 0;
-        Network *n;
-        TAILQ_FOREACH (n, &r->networks, entry) {
-                count = take_number(numbers, count, n->name);
-        }
-        return free_name(numbers, count, buffer);
-}
-
-int registry_free_domain_name(Registry *r, char buffer[OBJECT_NAME_MAX]) {
-        unsigned *numbers = calloc(r->n_domains + 1, sizeof *numbers);
-        if (!numbers)
-                return -ENOMEM;
-
-        size_t count = 0;
-        Domain *d;
-        TAILQ_FOREACH (d, &r->domains, entry) {
-                count = take_number(numbers, count, d->name);
-        }
-        return free_name(numbers, count, buffer);
+static void name_released(unsigned *from, const char *name) {
+        unsigned number;
+        if (object_name_parse(name, &number) == 0 && number < *from)
+                *from = number;
 }
 
 int registry_free_subnet(Registry *r, const Subnet *pool, uint8_t prefix, Subnet *ret, Error *e) {
-        Subnet *taken = calloc(r->n_networks + 1, sizeof *taken);
-        if (!taken)
-                return error_set_errno(e, ENOMEM, "Failed to choose a subnet");
-
-        size_t count = 0;
-        Network *n;
-        TAILQ_FOREACH (n, &r->networks, entry) {
-                taken[count++] = n->subnet;
-        }
-        int result = subnet_allocate(pool, prefix, taken, count, ret, e);
-        free(taken);
-        return result;
+        return subnet_allocate(pool, prefix, &r->subnets, ret, e);
 }
 
 int registry_free_jail_uid(Registry *r, const Limits *limits, uint32_t *ret, Error *e) {
@@ -200,7 +170,9 @@ static void count_domain(Registry *r, const Domain *d, bool add) {
         }
 }
 
-void registry_add_network(Registry *r, Network *n) {
+int registry_add_network(Registry *r, Network *n) {
+        if (subnet_set_add(&r->subnets, &n->subnet) < 0)
+                return -ENOMEM;
         TAILQ_INSERT_TAIL(&r->networks, n, entry);
         LIST_INSERT_HEAD(&r->networks_by_name[bucket_of(n->name)], n, same_bucket);
         r->n_networks++;
@@ -214,6 +186,7 @@ void registry_add_network(Registry *r, Network *n) {
         }
         if (n->state != NETWORK_CREATING)
                 announce_network(r, n);
+        return 0;
 }
 
 void registry_add_domain(Registry *r, Domain *d) {
@@ -239,6 +212,8 @@ void registry_remove_network(Registry *r, Network *n) {
         TAILQ_REMOVE(&r->networks, n, entry);
         LIST_REMOVE(n, same_bucket);
         r->n_networks--;
+        subnet_set_remove(&r->subnets, &n->subnet);
+        name_released(&r->networks_from, n->name);
         owner_release(n->owner, &(Charge){ .networks = 1 });
         network_free(n);
 }
@@ -249,6 +224,7 @@ void registry_remove_domain(Registry *r, Domain *d) {
         TAILQ_REMOVE(&r->domains, d, entry);
         LIST_REMOVE(d, same_bucket);
         r->n_domains--;
+        name_released(&r->domains_from, d->name);
         count_domain(r, d, false);
 
         Charge charge = domain_charge(d);

@@ -30,6 +30,8 @@ typedef struct Registry {
         LIST_HEAD(, Network) networks_by_name[REGISTRY_BUCKETS];
         LIST_HEAD(, Domain) domains_by_name[REGISTRY_BUCKETS];
         size_t n_networks, n_domains;
+        SubnetSet subnets;
+        unsigned networks_from, domains_from; /* where to look for a free number */
         uint64_t next_domain_id;
         const RegistryListener *listener; /* NULL, or all slots set */
         void *listener_data;
@@ -44,8 +46,8 @@ Domain *registry_domain(Registry *r, const char *name);
 EndedDomain *registry_ended(Registry *r, const char *name, uid_t uid);
 
 /* The name with the smallest free number, of networks or of domains. */
-int registry_free_network_name(Registry *r, char buffer[OBJECT_NAME_MAX]);
-int registry_free_domain_name(Registry *r, char buffer[OBJECT_NAME_MAX]);
+void registry_free_network_name(Registry *r, char buffer[OBJECT_NAME_MAX]);
+void registry_free_domain_name(Registry *r, char buffer[OBJECT_NAME_MAX]);
 
 /* A subnet of that prefix in the pool that no network here has. ERROR_NO_AVAILABLE_IPS. */
 int registry_free_subnet(Registry *r, const Subnet *pool, uint8_t prefix, Subnet *ret, Error *e);
@@ -53,9 +55,10 @@ int registry_free_subnet(Registry *r, const Subnet *pool, uint8_t prefix, Subnet
 /* The lowest uid of the range that no domain has. ERROR_QUOTA_EXCEEDED when all are taken. */
 int registry_free_jail_uid(Registry *r, const Limits *limits, uint32_t *ret, Error *e);
 
-/* Add: the object is the registry's. A domain counts on each network that it names (those that exist). Announces only
- * objects past CREATING; the move from CREATING to UP or RUNNING announces the object as added. */
-void registry_add_network(Registry *r, Network *n);
+/* Add: the object is the registry's (-ENOMEM: it is still the caller's). A domain counts on each network that it names
+ * (those that exist). Announces only objects past CREATING; the move from CREATING to UP or RUNNING announces the
+ * object as added. */
+int registry_add_network(Registry *r, Network *n);
 void registry_add_domain(Registry *r, Domain *d);
 /* Announce that it has gone before it is taken out: nothing can keep it any more. Nothing else is announced of it. */
 void registry_withdraw_network(Registry *r, Network *n);

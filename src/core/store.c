@@ -306,7 +306,11 @@ static int load_network(Store *s, Query *q, Registry *r, Error *e) {
                 network_free(n);
                 return result;
         }
-        registry_add_network(r, n);
+        result = registry_add_network(r, n);
+        if (result < 0) {
+                network_free(n);
+                return error_set_errno(e, result, "Failed to load the state");
+        }
         return 0;
 }
 

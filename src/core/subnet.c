@@ -101,23 +101,59 @@ int subnet_check_asked(const Subnet *s, size_t n_hosts, Error *e) {
         return 0;
 }
 
-static int compare_base(const void *a, const void *b) {
-        const Subnet *x = a, *y = b;
+/* The first that begins at base or behind it. */
+static size_t set_find(const SubnetSet *set, uint32_t base) {
+        size_t low = 0, high = set->count;
 
-        return (x->base > y->base) - (x->base < y->base);
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+                if (set->items[middle].base < base)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return low;
 }
 
-int subnet_allocate(const Subnet *pool, uint8_t prefix, Subnet *taken, size_t n_taken, Subnet *ret, Error *e) {
+int subnet_set_add(SubnetSet *set, const Subnet *s) {
+        if (set->count == set->room) {
+                size_t room = set->room ? 2 * set->room : 8;
+                Subnet *grown = reallocarray(set->items, room, sizeof *grown);
+                if (!grown)
+                        return -ENOMEM;
+                set->items = grown;
+                set->room = room;
+        }
+        size_t at = set_find(set, s->base);
+        memmove(&set->items[at + 1], &set->items[at], (set->count - at) * sizeof *set->items);
+        set->items[at] = *s;
+        set->count++;
+        return 0;
+}
+
+void subnet_set_remove(SubnetSet *set, const Subnet *s) {
+        for (size_t at = set_find(set, s->base); at < set->count && set->items[at].base == s->base; at++)
+                if (set->items[at].prefix == s->prefix) {
+                        set->count--;
+                        memmove(&set->items[at], &set->items[at + 1], (set->count - at) * sizeof *set->items);
+                        return;
+                }
+}
+
+void subnet_set_clear(SubnetSet *set) {
+        free(set->items);
+        *set = (SubnetSet){ 0 };
+}
+
+int subnet_allocate(const Subnet *pool, uint8_t prefix, const SubnetSet *taken, Subnet *ret, Error *e) {
         Subnet candidate = { .base = pool->base, .prefix = prefix };
         uint64_t size = subnet_size(&candidate), start = pool->base;
         char text[SUBNET_TEXT_MAX];
 
-        /* First fit: walk the taken ones in order and step over each that is in the way, to the next aligned start. */
-        if (n_taken > 1)
-                qsort(taken, n_taken, sizeof *taken, compare_base);
-        for (size_t i = 0; i < n_taken && start + size > taken[i].base; i++)
-                if (end_of(&taken[i]) > start)
-                        start = (end_of(&taken[i]) + size - 1) / size * size;
+        /* First fit: step over each one that is in the way, to the next aligned start. */
+        for (size_t i = 0; i < taken->count && start + size > taken->items[i].base; i++)
+                if (end_of(&taken->items[i]) > start)
+                        start = (end_of(&taken->items[i]) + size - 1) / size * size;
         if (prefix < pool->prefix || start + size > end_of(pool))
                 return error_set(e, ERROR_NO_AVAILABLE_IPS, "no free /%u subnet is left in the pool %s", prefix,
                                  subnet_format(pool, text));

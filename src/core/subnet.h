@@ -44,6 +44,16 @@ uint8_t subnet_prefix_for(size_t n_hosts);
  * from 8 to 30, with room for the hosts. Sets ERROR_INVALID_INPUT. */
 int subnet_check_asked(const Subnet *s, size_t n_hosts, Error *e);
 
-/* The lowest aligned subnet of that prefix inside pool that overlaps none of taken[] (any order; it is sorted in
- * place). ERROR_NO_AVAILABLE_IPS when there is none. O(n log n). */
-int subnet_allocate(const Subnet *pool, uint8_t prefix, Subnet *taken, size_t n_taken, Subnet *ret, Error *e);
+/* Those that are taken, in the order of their bases; one may be there several times. Zeroed: empty. */
+typedef struct SubnetSet {
+        Subnet *items;
+        size_t count, room;
+} SubnetSet;
+
+int subnet_set_add(SubnetSet *set, const Subnet *s);     /* -ENOMEM */
+void subnet_set_remove(SubnetSet *set, const Subnet *s); /* once, if it is there */
+void subnet_set_clear(SubnetSet *set);
+
+/* The lowest aligned subnet of that prefix inside pool that overlaps none of those taken. ERROR_NO_AVAILABLE_IPS when
+ * there is none. */
+int subnet_allocate(const Subnet *pool, uint8_t prefix, const SubnetSet *taken, Subnet *ret, Error *e);

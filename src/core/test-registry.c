@@ -250,11 +250,11 @@ static void test_smallest_names_and_subnets_are_found(void **state UNUSED) {
         Subnet pool, subnet;
         assert_int_equal(subnet_parse("10.64.0.0/28", &pool), 0);
 
-        assert_int_equal(registry_free_network_name(&r, name), 0);
+        registry_free_network_name(&r, name);
         assert_string_equal(name, "debmarshal-0");
         registry_add_network(&r, make_network(&r, "debmarshal-0", 1000, "10.64.0.0/29", no_hosts));
         registry_add_network(&r, make_network(&r, "debmarshal-2", 1000, "192.168.0.0/24", no_hosts));
-        assert_int_equal(registry_free_network_name(&r, name), 0);
+        registry_free_network_name(&r, name);
         assert_string_equal(name, "debmarshal-1");
         assert_int_equal(registry_free_subnet(&r, &pool, 29, &subnet, &e), 0);
         assert_int_equal(subnet.base, 0x0a400008);
@@ -263,8 +263,17 @@ static void test_smallest_names_and_subnets_are_found(void **state UNUSED) {
         assert_int_equal(e.id, ERROR_NO_AVAILABLE_IPS);
         error_clear(&e);
 
+        registry_free_network_name(&r, name);
+        assert_string_equal(name, "debmarshal-3");
+        registry_remove_network(&r, registry_network(&r, "debmarshal-1"));
+        registry_remove_network(&r, registry_network(&r, "debmarshal-2"));
+        registry_free_network_name(&r, name);
+        assert_string_equal(name, "debmarshal-1");
+        assert_int_equal(registry_free_subnet(&r, &pool, 29, &subnet, &e), 0);
+        assert_int_equal(subnet.base, 0x0a400008);
+
         registry_add_domain(&r, make_domain(&r, "debmarshal-0", 1000, "debmarshal-0", NULL));
-        assert_int_equal(registry_free_domain_name(&r, name), 0);
+        registry_free_domain_name(&r, name);
         assert_string_equal(name, "debmarshal-1");
         assert_int_equal(r.next_domain_id, 2);
         registry_done(&r);

@@ -113,17 +113,21 @@ static void test_check_asked(void **state) {
         }
 }
 
-static void assert_allocates(const char *pool_text, uint8_t prefix, Subnet *taken, size_t n, const char *expected) {
+static void assert_allocates(const char *pool_text, uint8_t prefix, const Subnet *taken, size_t n,
+                             const char *expected) {
+        AUTO(subnet_set_clear) SubnetSet set = { 0 };
         Subnet pool = subnet(pool_text), got;
         char buffer[SUBNET_TEXT_MAX];
         AUTO(error_clear) Error e = ERROR_INIT;
 
+        for (size_t i = 0; i < n; i++)
+                assert_int_equal(subnet_set_add(&set, &taken[i]), 0);
         if (!expected) {
-                assert_int_equal(subnet_allocate(&pool, prefix, taken, n, &got, &e), -EADDRNOTAVAIL);
+                assert_int_equal(subnet_allocate(&pool, prefix, &set, &got, &e), -EADDRNOTAVAIL);
                 assert_int_equal(e.id, ERROR_NO_AVAILABLE_IPS);
                 return;
         }
-        assert_int_equal(subnet_allocate(&pool, prefix, taken, n, &got, &e), 0);
+        assert_int_equal(subnet_allocate(&pool, prefix, &set, &got, &e), 0);
         assert_string_equal(subnet_format(&got, buffer), expected);
 }
 
@@ -155,14 +159,43 @@ static void test_allocate_until_full(void **state) {
         (void)state;
         Subnet pool = subnet("10.64.0.0/24"), taken[33];
 
-        for (size_t n = 0; n < 32; n++)
-                assert_int_equal(subnet_allocate(&pool, 29, taken, n, &taken[n], NULL), 0);
+        AUTO(subnet_set_clear) SubnetSet set = { 0 };
+
+        for (size_t n = 0; n < 32; n++) {
+                assert_int_equal(subnet_allocate(&pool, 29, &set, &taken[n], NULL), 0);
+                assert_int_equal(subnet_set_add(&set, &taken[n]), 0);
+        }
         for (size_t i = 0; i < 32; i++)
                 for (size_t j = 0; j < i; j++)
                         assert_false(subnet_overlaps(&taken[i], &taken[j]));
         assert_allocates("10.64.0.0/24", 29, taken, 32, NULL);
         assert_allocates("10.64.0.0/24", 23, NULL, 0, NULL);
         assert_allocates("10.64.0.0/24", 24, NULL, 0, "10.64.0.0/24");
+}
+
+static void test_set_is_in_order(void **state) {
+        (void)state;
+        AUTO(subnet_set_clear) SubnetSet set = { 0 };
+        static const char *const texts[] = { "10.3.0.0/16", "10.1.0.0/16", "10.2.0.0/24", "10.2.0.0/16",
+                                             "10.1.0.0/16" };
+        Subnet strange = subnet("10.2.0.0/17"), s;
+
+        for (size_t round = 0; round < 3; round++)
+                for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+                        s = subnet(texts[i]);
+                        assert_int_equal(subnet_set_add(&set, &s), 0);
+                }
+        subnet_set_remove(&set, &strange);
+        assert_int_equal(set.count, 15);
+        for (size_t i = 1; i < set.count; i++)
+                assert_true(set.items[i - 1].base <= set.items[i].base);
+
+        s = subnet("10.2.0.0/24");
+        for (int i = 0; i < 4; i++)
+                subnet_set_remove(&set, &s);
+        assert_int_equal(set.count, 12);
+        for (size_t i = 0; i < set.count; i++)
+                assert_int_equal(set.items[i].prefix, 16);
 }
 
 static void test_allocate_at_the_end_of_the_space(void **state) {
@@ -175,11 +208,17 @@ static void test_allocate_at_the_end_of_the_space(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_parse_and_format),    cmocka_unit_test(test_parse_refuses),
-                cmocka_unit_test(test_addresses),           cmocka_unit_test(test_relations),
-                cmocka_unit_test(test_prefix_for),          cmocka_unit_test(test_check_asked),
-                cmocka_unit_test(test_allocate_lowest),     cmocka_unit_test(test_allocate_around_asked_ones),
-                cmocka_unit_test(test_allocate_until_full), cmocka_unit_test(test_allocate_at_the_end_of_the_space),
+                cmocka_unit_test(test_parse_and_format),
+                cmocka_unit_test(test_parse_refuses),
+                cmocka_unit_test(test_addresses),
+                cmocka_unit_test(test_relations),
+                cmocka_unit_test(test_prefix_for),
+                cmocka_unit_test(test_check_asked),
+                cmocka_unit_test(test_allocate_lowest),
+                cmocka_unit_test(test_allocate_around_asked_ones),
+                cmocka_unit_test(test_allocate_until_full),
+                cmocka_unit_test(test_set_is_in_order),
+                cmocka_unit_test(test_allocate_at_the_end_of_the_space),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -338,9 +338,8 @@ static int domain_from_spec(Engine *e, const Caller *who, DomainSpec *spec, Doma
                 if (r < 0)
                         return r;
         }
-        r = registry_free_domain_name(&e->registry, name);
-        if (r >= 0)
-                r = domain_new(name, e->registry.next_domain_id, owner, spec, &d);
+        registry_free_domain_name(&e->registry, name);
+        r = domain_new(name, e->registry.next_domain_id, owner, spec, &d);
         if (r < 0)
                 return error_set_errno(error, r, "Failed to name the domain");
 

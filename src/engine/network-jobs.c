@@ -228,9 +228,8 @@ static int network_from_request(Engine *e, Owner *owner, const NetworkRequest *r
         if (r < 0)
                 return r;
 
-        r = registry_free_network_name(&e->registry, name);
-        if (r >= 0)
-                r = network_new(name, owner, &n);
+        registry_free_network_name(&e->registry, name);
+        r = network_new(name, owner, &n);
         if (r < 0)
                 return error_set_errno(error, r, "Failed to name the network");
 
@@ -326,11 +325,17 @@ int engine_create_network(Engine *e, const Caller *who, const NetworkRequest *re
                 return r;
 
         r = network_from_request(e, owner, request, &n, error);
+        if (r >= 0) {
+                r = registry_add_network(&e->registry, n); /* the charge goes with it from here */
+                if (r < 0) {
+                        network_free(n);
+                        error_set_errno(error, r, "Failed to keep the network");
+                }
+        }
         if (r < 0) {
                 owner_release(owner, &charge);
                 return r;
         }
-        registry_add_network(&e->registry, n); /* the charge goes with it from here */
         r = job_new(e, n, done, userdata, error);
         if (r >= 0)
                 r = store_add_network(e->store, n, error);

@@ -36,9 +36,13 @@ static bool is_free(const Subnet *candidate, const Subnet *taken, size_t n) {
 }
 
 /* What is given is free, and the first that is; what is refused has no room indeed. */
-static void check_allocation(const Subnet *pool, uint8_t prefix, Subnet *taken, size_t n) {
+static void check_allocation(const Subnet *pool, uint8_t prefix, const Subnet *taken, size_t n) {
         Subnet got = { .base = 0 }, candidate = { .prefix = prefix };
-        bool given = subnet_allocate(pool, prefix, taken, n, &got, NULL) == 0;
+        AUTO(subnet_set_clear) SubnetSet set = { 0 };
+
+        for (size_t i = 0; i < n; i++)
+                CHECK(subnet_set_add(&set, &taken[i]) == 0);
+        bool given = subnet_allocate(pool, prefix, &set, &got, NULL) == 0;
 
         if (given)
                 CHECK(got.prefix == prefix && (got.base & (subnet_size(&got) - 1)) == 0 &&
