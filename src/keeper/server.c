@@ -31,13 +31,6 @@
 /* Said by dnsmasq's main(), with the version and the size of the cache behind it. */
 #define READY_WORDS ": started, version "
 
-/* Blocked from before the first child on, so that the end of none is missed. */
-static void block_child_signal(sigset_t *ret) {
-        sigemptyset(ret);
-        sigaddset(ret, SIGCHLD);
-        sigprocmask(SIG_BLOCK, ret, NULL);
-}
-
 static int server_launch(Server *s) {
         int input[2], log[2];
         if (pipe2(input, O_CLOEXEC) < 0)
@@ -47,8 +40,6 @@ static int server_launch(Server *s) {
                 return -errno;
         AUTO(fd_drop) int log_read = log[0], log_write = log[1];
 
-        sigset_t child_signal;
-        block_child_signal(&child_signal);
         s->pid = server_fork(s->program, input_read, log_write);
         if (s->pid < 0)
                 return (int)s->pid;
@@ -157,20 +148,25 @@ static bool reap(const Server *s) {
 
 void server_supervise(Server *s) {
         sigset_t child_signal;
-        block_child_signal(&child_signal);
+        sigemptyset(&child_signal);
+        sigaddset(&child_signal, SIGCHLD);
+        sigprocmask(SIG_BLOCK, &child_signal, NULL);
         AUTO(fd_drop) int signal_fd = signalfd(-1, &child_signal, SFD_CLOEXEC);
         if (signal_fd < 0)
                 return;
 
         for (;;) {
+                /* The first time too: it may have died already, before the signal was blocked. */
+                if (!reap(s) && (!restart_allowed(s) || server_launch(s) < 0 || feed(s) < 0))
+                        return;
+
                 struct pollfd fds[] = { { .fd = signal_fd, .events = POLLIN }, { .fd = s->log_fd, .events = POLLIN } };
                 struct signalfd_siginfo info;
                 if (poll(fds, ARRAY_LEN(fds), -1) < 0)
                         continue;
                 if (fds[1].revents)
                         forget_log(s);
-                if (fds[0].revents && read(signal_fd, &info, sizeof info) > 0 && !reap(s) &&
-                    (!restart_allowed(s) || server_launch(s) < 0 || feed(s) < 0))
-                        return;
+                if (fds[0].revents)
+                        (void)!read(signal_fd, &info, sizeof info);
         }
 }

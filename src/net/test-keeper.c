@@ -324,17 +324,38 @@ static void test_server_is_started_again(void **state) {
         "sleep 1 &\n"                                                                                                  \
         "exec sleep 60\n"
 
+static void write_server(char path[], const char *text) {
+        int fd = mkstemp(path);
+        assert_true(fd >= 0);
+        assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+        assert_int_equal(fchmod(fd, 0755), 0);
+        close(fd);
+}
+
+/* However soon after it was ready: each end is seen, and the sixth is the network's. */
+static void test_server_that_dies_at_once(void **state) {
+        Baseline *b = *state;
+        char path[] = "/tmp/test-keeper-XXXXXX";
+
+        write_server(path, "#!/bin/sh\ncat >/dev/null\necho 'dnsmasq[2]: started, version 0 cache disabled' >&2\n");
+        for (int i = 0; i < 10; i++) {
+                Rig rig;
+                rig_init(&rig, b->event, true, SOME_UID, IPV6_NONE);
+                rig.host.dnsmasq_path = path;
+                rig_up(&rig);
+                assert_true(loop_until(b->event, &rig.ended));
+                rig_free(&rig);
+        }
+        unlink(path);
+}
+
 static void test_log_and_orphans_are_taken(void **state) {
         Baseline *b = *state;
         char path[] = "/tmp/test-keeper-XXXXXX";
         pid_t after[8];
         Rig rig;
 
-        int fd = mkstemp(path);
-        assert_true(fd >= 0);
-        assert_int_equal(write(fd, CHATTY_SERVER, strlen(CHATTY_SERVER)), strlen(CHATTY_SERVER));
-        assert_int_equal(fchmod(fd, 0755), 0);
-        close(fd);
+        write_server(path, CHATTY_SERVER);
         rig_init(&rig, b->event, true, SOME_UID, IPV6_NONE);
         rig.host.dnsmasq_path = path;
         rig_up(&rig);
@@ -527,6 +548,7 @@ int main(int argc, char **argv) {
                 TEST(test_stranger_gets_nothing),
                 TEST(test_server_is_started_again),
                 TEST(test_log_and_orphans_are_taken),
+                TEST(test_server_that_dies_at_once),
                 TEST(test_adoption),
                 TEST(test_without_dnsmasq),
                 TEST(test_server_says_why),
