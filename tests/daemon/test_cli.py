@@ -294,6 +294,7 @@ for i in range(400):
 def test_capture_is_interrupted_while_it_writes(cli, network):
     """Nobody reads what it prints, more than pipes hold: the interrupt does not meet it while it waits for packets."""
     process = cli.popen("network", "capture", "-d", "lo", network)
+    assert process.stdout.read(4) == b"\x0a\x0d\x0d\x0a"  # from here on it listens
     cli("network", "exec", network, "--", "/usr/bin/python3", "-c", MUCH_TRAFFIC)
 
     def writes():
