@@ -61,6 +61,12 @@ int unix_listen(int dir_fd, const char *name, mode_t mode, int *ret_fd);
 /* A stream socket connected to dir_fd/name; non-blocking once connected. -ECONNREFUSED, -ENOENT as the kernel says. */
 int unix_connect(int dir_fd, const char *name, int *ret_fd);
 
+/* Let nobody send descriptors to this end of a UNIX socket: whoever tries has EPERM (SO_PASSRIGHTS, Linux 6.16; nothing
+ * is done before). For sockets of strangers, who choose what the last close of a descriptor does, and that is ours even
+ * where we never asked for it: the kernel closes what nobody receives. A TCP socket may linger there for hours. What
+ * accept() makes of a listener's has it too. */
+void unix_refuse_descriptors(int fd);
+
 /* Remove dir_fd/name and what is below it, never following a symbolic link and never leaving the file system; ENOENT is
  * success. */
 int remove_tree(int dir_fd, const char *name);

@@ -1,6 +1,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 
 #include "base/fd.h"
 #include "base/test-support.h"
@@ -38,6 +39,32 @@ static void test_listen_and_connect(void **state) {
         assert_int_equal(unix_connect(d.fd, "s", &client), -ECONNREFUSED);
         assert_int_equal(unix_connect(d.fd, "none", &client), -ENOENT);
         assert_int_equal(client, -1);
+        test_dir_close(&d);
+}
+
+/* Where the kernel can (Linux 6.16): also what is sent before the connection is accepted. */
+static void test_refuses_descriptors(void **state) {
+        (void)state;
+        TestDir d;
+        int listener = -1, client = -1;
+        struct utsname kernel;
+        unsigned major = 0, minor = 0;
+
+        assert_int_equal(uname(&kernel), 0);
+        assert_int_equal(sscanf(kernel.release, "%u.%u", &major, &minor), 2);
+        bool refuses = major > 6 || (major == 6 && minor >= 16);
+        test_dir_open(&d);
+        assert_int_equal(unix_listen(d.fd, "s", 0600, &listener), 0);
+        unix_refuse_descriptors(listener);
+        assert_int_equal(unix_connect(d.fd, "s", &client), 0);
+        assert_int_equal(fd_send(client, "x", 1, &d.fd, 1), refuses ? -EPERM : 0);
+        int server = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        assert_int_equal(fd_send(client, "x", 1, &d.fd, 1), refuses ? -EPERM : 0);
+        assert_int_equal(fd_send(client, "x", 1, NULL, 0), 0);
+        assert_int_equal(fd_send(server, "x", 1, &d.fd, 1), 0); /* what we send is another matter */
+        fd_drop(&server);
+        fd_drop(&client);
+        fd_drop(&listener);
         test_dir_close(&d);
 }
 
@@ -141,6 +168,7 @@ static void test_full_queue_does_not_block(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_listen_and_connect), cmocka_unit_test(test_refuses_descriptors),
                 cmocka_unit_test(test_listen_and_connect), cmocka_unit_test(test_replaces_only_the_dead),
                 cmocka_unit_test(test_follows_no_link),    cmocka_unit_test(test_names),
                 cmocka_unit_test(test_long_directory),     cmocka_unit_test(test_full_queue_does_not_block),

@@ -14,6 +14,10 @@
 #include "base/fd.h"
 
 #define PROC_FD_MAX 32
+/* asm-generic/socket.h, since Linux 6.16. */
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
 
 static const char *proc_path(int fd, char buffer[PROC_FD_MAX]) {
         if (fd == AT_FDCWD)
@@ -119,4 +123,8 @@ int unix_listen(int dir_fd, const char *name, mode_t mode, int *ret_fd) {
         }
         *ret_fd = fd_take(&fd);
         return 0;
+}
+
+void unix_refuse_descriptors(int fd) {
+        (void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &(int){ 0 }, sizeof(int));
 }

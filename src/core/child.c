@@ -66,28 +66,43 @@ static void stop_ignoring_children(void) {
                 signal(SIGCHLD, SIG_DFL);
 }
 
-pid_t child_fork(uint64_t clone_flags, uid_t become_uid, gid_t become_gid, int *ret_pidfd) {
+/* No handler of the daemon may run in the child. */
+static void before_fork(uint64_t clone_flags, sigset_t *ret_signals) {
+        sigset_t all;
+
         stop_ignoring_children();
         parent_pid = clone_flags & CLONE_NEWPID ? 0 : getpid();
         outside_euid = geteuid();
         outside_egid = getegid();
-
-        /* No handler of the daemon may run in the child. */
-        sigset_t all, before;
         sigfillset(&all);
-        sigprocmask(SIG_SETMASK, &all, &before);
-        int pidfd = -1;
-        pid_t pid = become_uid == (uid_t)-1 ? clone_plain(clone_flags, &pidfd)
-                                            : clone_as(become_uid, become_gid, clone_flags, &pidfd);
+        sigprocmask(SIG_SETMASK, &all, ret_signals);
+}
+
+static pid_t after_fork(pid_t pid, const sigset_t *signals) {
         if (pid == 0) {
                 reset_signals();
                 (void)child_die_with_parent();
-                return 0;
-        }
-        sigprocmask(SIG_SETMASK, &before, NULL);
+        } else
+                sigprocmask(SIG_SETMASK, signals, NULL);
+        return pid;
+}
+
+pid_t child_fork(uint64_t clone_flags, int *ret_pidfd) {
+        sigset_t signals;
+        int pidfd = -1; /* may be set where the clone fails */
+
+        before_fork(clone_flags, &signals);
+        pid_t pid = after_fork(clone_plain(clone_flags, &pidfd), &signals);
         if (pid > 0)
                 *ret_pidfd = pidfd;
         return pid;
+}
+
+pid_t child_fork_as(uid_t uid, gid_t gid, uint64_t clone_flags, const ChildFds *kept, size_t n_kept, int *ret_pidfd) {
+        sigset_t signals;
+
+        before_fork(clone_flags, &signals);
+        return after_fork(clone_as(uid, gid, clone_flags, kept, n_kept, ret_pidfd), &signals);
 }
 
 /* The lowest listed descriptor from first on; -1: none. */
@@ -149,7 +164,9 @@ int child_become(uid_t uid, gid_t gid, const gid_t *groups, size_t n_groups) {
                 return r;
 
         /* The kernel has emptied them when root became another, unless a securebit stopped it or we were not root. */
-        return set_capabilities(0);
+        r = set_capabilities(0);
+        /* What we have of the daemon's memory is not for that user, whatever fs.suid_dumpable says. */
+        return r < 0 ? r : prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : 0;
 }
 
 static int list_groups(const char *name, ChildGroups *u) {

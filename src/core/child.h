@@ -9,10 +9,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* As fork(): 0 in the child, else its pid with *ret_pidfd, or negative errno. become_uid: (uid_t)-1, or see clone-as.h.
- * In the child every signal has its default action and is unblocked, and SIGKILL comes when the daemon dies, until
- * the first change of identity or child_outlive_parent(). Its first act must be child_close_others(). */
-pid_t child_fork(uint64_t clone_flags, uid_t become_uid, gid_t become_gid, int *ret_pidfd);
+/* As fork(): 0 in the child, else its pid with *ret_pidfd, or negative errno. In the child every signal has its default
+ * action and is unblocked, and SIGKILL comes when the daemon dies, until the first change of identity or
+ * child_outlive_parent(). Its first act must be child_close_others(). */
+pid_t child_fork(uint64_t clone_flags, int *ret_pidfd);
 
 /* Some lists of descriptors; negative ones are skipped. */
 typedef struct ChildFds {
@@ -23,6 +23,9 @@ typedef struct ChildFds {
 /* Close every descriptor that is in none of the lists. Until that has happened a child holds copies of what belongs to
  * its siblings (above all the writing end of the pipe that a held sibling waits on), so nothing may block before. */
 int child_close_others(const ChildFds *lists, size_t n_lists);
+
+/* The same with clone_as(). */
+pid_t child_fork_as(uid_t uid, gid_t gid, uint64_t clone_flags, const ChildFds *kept, size_t n_kept, int *ret_pidfd);
 
 /* The effective ids that the daemon had outside of a new user namespace, in which getuid() knows nothing yet. */
 uid_t child_outside_uid(void);

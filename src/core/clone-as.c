@@ -7,10 +7,12 @@
  *                    helper: effective uid := 0, writes the child's maps, exits
  *   daemon: reaps the helper, says go               child: hears it, becomes 0 in its namespace, goes on
  *
- * The helper shares the daemon's table of descriptors: so the pidfd that clone3() made there is the daemon's. And what
- * came of it stands in memory that both share, where the kernel itself writes the pid: however the helper ends, a child
- * that exists is known. Neither the helper nor the child is dumpable once its ids have changed; that is why root and
- * not the child writes the maps, and why the user cannot attach to a copy of the daemon's memory. */
+ * The user may stop the child from its first moment on, and hold it: her user namespace is its own. So the helper, whom
+ * she may not, closes all that is not the child's before it clones; else what she holds would keep a sibling's pipe
+ * from ending, or the lock of a daemon that is no more. What came of it stands in memory that daemon and helper share,
+ * where the kernel itself writes the pid: however the helper ends, a child that exists is known. Neither the helper nor
+ * the child is dumpable once its ids have changed; that is why root and not the child writes the maps, and why the user
+ * cannot attach to a copy of the daemon's memory. */
 #include "core/clone-as.h"
 
 #include <errno.h>
@@ -34,16 +36,14 @@
 
 typedef struct Outcome {
         pid_t pid; /* 0: there is no child */
-        int pidfd;
         int error; /* 0 or negative errno */
 } Outcome;
 
-static pid_t clone_process(uint64_t flags, int exit_signal, Outcome *o) {
+static pid_t clone_process(uint64_t flags, int exit_signal, pid_t *ret_pid) {
         struct clone_args args = {
                 .flags = flags,
                 .exit_signal = (unsigned)exit_signal,
-                .pidfd = (uintptr_t)&o->pidfd,
-                .parent_tid = (uintptr_t)&o->pid,
+                .parent_tid = (uintptr_t)ret_pid,
         };
         long pid = syscall(SYS_clone3, &args, sizeof args);
         return pid < 0 ? -errno : (pid_t)pid;
@@ -94,11 +94,19 @@ static int become_effective(uid_t uid, gid_t gid) {
         return raise_capabilities();
 }
 
+static int close_others(const ChildFds *kept, size_t n_kept, int go_fd) {
+        ChildFds all[CLONE_AS_LISTS_MAX + 1] = { { &go_fd, 1 } };
+        if (n_kept > CLONE_AS_LISTS_MAX)
+                return -E2BIG;
+        memcpy(all + 1, kept, n_kept * sizeof *kept);
+        return child_close_others(all, n_kept + 1);
+}
+
 /* In the helper. Returns in the child only. */
 static void helper_clone(uid_t uid, gid_t gid, uint64_t flags, Outcome *o) {
         int r = become_effective(uid, gid);
         if (r == 0) {
-                pid_t pid = clone_process(flags | CLONE_PARENT | CLONE_PIDFD | CLONE_PARENT_SETTID, 0, o);
+                pid_t pid = clone_process(flags | CLONE_PARENT | CLONE_PARENT_SETTID, 0, &o->pid);
                 if (pid == 0)
                         return;
                 r = pid < 0 ? pid : 0;
@@ -115,6 +123,8 @@ static void helper_clone(uid_t uid, gid_t gid, uint64_t flags, Outcome *o) {
 static void child_settle(int go_fd) {
         char go;
         ssize_t n;
+
+        (void)child_die_with_parent(); /* until the ids change; then child_fork() does it again */
         do
                 n = read(go_fd, &go, 1);
         while (n < 0 && errno == EINTR);
@@ -123,51 +133,61 @@ static void child_settle(int go_fd) {
                 _exit(125);
 }
 
-static void kill_and_reap(pid_t pid, int *pidfd) {
-        syscall(SYS_pidfd_send_signal, *pidfd, SIGKILL, NULL, 0);
+/* The number is the child's own as long as it is ours and nobody has reaped it. */
+static void kill_and_reap(pid_t pid) {
+        kill(pid, SIGKILL);
         while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
                 ;
-        fd_drop(pidfd);
 }
 
-static pid_t clone_with(Outcome *o, uid_t uid, gid_t gid, uint64_t flags, int *ret_pidfd) {
+/* Where there is no pidfd, the child is not let go. */
+static int let_go(const Outcome *o, int go_fd, int *ret_pidfd) {
+        if (o->error < 0)
+                return o->error;
+        AUTO(fd_drop) int pidfd = (int)syscall(SYS_pidfd_open, o->pid, 0);
+        if (pidfd < 0 || write(go_fd, "", 1) != 1)
+                return -errno;
+        *ret_pidfd = fd_take(&pidfd);
+        return 0;
+}
+
+static pid_t clone_with(Outcome *o, uid_t uid, gid_t gid, uint64_t flags, const ChildFds *kept, size_t n_kept,
+                        int *ret_pidfd) {
         int go[2];
         if (pipe2(go, O_CLOEXEC) < 0)
                 return -errno;
         AUTO(fd_drop) int go_read = go[0], go_write = go[1];
 
-        Outcome unused;
-        pid_t helper = clone_process(CLONE_FILES, SIGCHLD, &unused);
+        pid_t helper = clone_process(0, SIGCHLD, NULL);
         if (helper < 0)
                 return helper;
         if (helper == 0) {
+                int r = close_others(kept, n_kept, go_read);
+                if (r < 0) {
+                        o->error = r;
+                        _exit(0);
+                }
+                (void)fd_take(&go_write); /* closed with the others: so the child sees the daemon die */
                 helper_clone(uid, gid, flags, o);
-                /* The child's table of descriptors is a copy. Without its own writing end it sees the daemon die. */
-                fd_drop(&go_write);
                 child_settle(go_read);
                 return 0;
         }
 
         while (waitpid(helper, NULL, __WALL) < 0 && errno == EINTR)
                 ;
-        if (o->error == 0 && write(go_write, "", 1) != 1)
-                o->error = -errno;
-        if (o->error < 0) {
-                if (o->pid > 0)
-                        kill_and_reap(o->pid, &o->pidfd);
-                return o->error;
-        }
-        *ret_pidfd = o->pidfd;
-        return o->pid;
+        int r = let_go(o, go_write, ret_pidfd);
+        if (r < 0 && o->pid > 0)
+                kill_and_reap(o->pid);
+        return r < 0 ? r : o->pid;
 }
 
-pid_t clone_as(uid_t uid, gid_t gid, uint64_t flags, int *ret_pidfd) {
+pid_t clone_as(uid_t uid, gid_t gid, uint64_t flags, const ChildFds *kept, size_t n_kept, int *ret_pidfd) {
         Outcome *o = mmap(NULL, sizeof *o, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         if (o == MAP_FAILED)
                 return -errno;
 
-        *o = (Outcome){ .pidfd = -1, .error = -ECHILD }; /* until the helper knows better */
-        pid_t pid = clone_with(o, uid, gid, flags, ret_pidfd);
+        *o = (Outcome){ .error = -ECHILD }; /* until the helper knows better */
+        pid_t pid = clone_with(o, uid, gid, flags, kept, n_kept, ret_pidfd);
         munmap(o, sizeof *o);
         return pid;
 }

@@ -40,6 +40,20 @@ Ipv6Mode ipv6_mode_from_name(const char *name) {
         return string_find(ipv6_mode_names, IPV6_MODE_COUNT, name);
 }
 
+static const Charge one_network = { .networks = 1 };
+
+static void keeper_lingers(void *owner) {
+        (void)owner_charge(owner, &one_network, NULL, NULL);
+}
+
+static void keeper_went(void *owner) {
+        owner_release(owner, &one_network);
+}
+
+Lingering network_lingering(const Network *n) {
+        return (Lingering){ .begun = keeper_lingers, .over = keeper_went, .userdata = n->owner };
+}
+
 int network_new(const char *name, Owner *owner, Network **ret) {
         Network *n = calloc(1, sizeof *n);
         if (!n)

@@ -155,36 +155,81 @@ int process_reap(int pidfd, ChildExit *ret) {
  * that, or is gone, and of this nothing tells its parent. A source on the pidfd would wake the loop again and again. */
 #define TRACED_USEC (200 * USEC_PER_MSEC)
 
+/* One that is dead or will be, and is reaped whenever it can be. The event source that waits for that owns it. */
+typedef struct Leftover {
+        int pidfd;
+        Lingering lingering;
+} Leftover;
+
+static Leftover *leftover_new(const Lingering *lingering) {
+        Leftover *l = calloc(1, sizeof *l);
+        if (l) {
+                l->pidfd = -1;
+                l->lingering = lingering ? *lingering : (Lingering){ 0 };
+        }
+        return l;
+}
+
+/* For sd_event_source_set_destroy_callback(). */
+static void leftover_free(void *userdata) {
+        Leftover *l = userdata;
+
+        fd_drop(&l->pidfd);
+        free(l);
+}
+
+static void leftover_begun(const Leftover *l) {
+        if (l->lingering.begun)
+                l->lingering.begun(l->lingering.userdata);
+}
+
+static void leftover_over(const Leftover *l) {
+        if (l->lingering.over)
+                l->lingering.over(l->lingering.userdata);
+}
+
+/* The loop keeps the source, and with it the leftover, until the source is let go or the loop ends. */
+static int leave_to_loop(sd_event_source *source) {
+        int r = sd_event_source_set_floating(source, true);
+        return r < 0 ? r : sd_event_source_set_destroy_callback(source, leftover_free);
+}
+
 static int on_look_again(sd_event_source *source, uint64_t usec UNUSED, void *userdata) {
-        int pidfd = (int)(intptr_t)userdata;
+        const Leftover *l = userdata;
         ChildExit unused;
 
-        if (process_reap(pidfd, &unused) == 0 && sd_event_source_set_time_relative(source, TRACED_USEC) >= 0 &&
+        if (process_reap(l->pidfd, &unused) == 0 && sd_event_source_set_time_relative(source, TRACED_USEC) >= 0 &&
             sd_event_source_set_enabled(source, SD_EVENT_ONESHOT) >= 0)
                 return 0;
-        fd_drop(&pidfd);
+        leftover_over(l);
         sd_event_source_set_floating(source, false);
         return 0;
 }
 
-/* Without memory for a timer the zombie stays until the daemon ends. */
-static void look_again_later(sd_event *event, int pidfd) {
+/* Takes the leftover. Without memory for a timer the zombie stays until the daemon ends. */
+static void look_again_later(sd_event *event, Leftover *l) {
         sd_event_source *source = NULL;
 
-        if (sd_event_add_time_relative(event, &source, CLOCK_MONOTONIC, TRACED_USEC, TRACED_USEC, on_look_again,
-                                       (void *)(intptr_t)pidfd) < 0 ||
-            sd_event_source_set_floating(source, true) < 0)
-                fd_drop(&pidfd);
+        if (sd_event_add_time_relative(event, &source, CLOCK_MONOTONIC, TRACED_USEC, TRACED_USEC, on_look_again, l) <
+                    0 ||
+            leave_to_loop(source) < 0) {
+                leftover_over(l);
+                leftover_free(l);
+        }
         sd_event_source_unref(source);
 }
 
-static int on_abandoned_gone(sd_event_source *source, int fd, uint32_t revents UNUSED, void *userdata UNUSED) {
+static int on_abandoned_gone(sd_event_source *source, int fd, uint32_t revents UNUSED, void *userdata) {
+        Leftover *l = userdata;
         ChildExit unused;
-        if (process_reap(fd, &unused) == 0 && sd_event_source_set_io_fd_own(source, false) >= 0) {
+
+        if (process_reap(fd, &unused) == 0) {
                 sd_event_source_set_enabled(source, SD_EVENT_OFF);
-                look_again_later(sd_event_source_get_event(source), fd);
-        }
-        /* The loop held the last reference to the source, and the source owns the descriptor. */
+                sd_event_source_set_destroy_callback(source, NULL);
+                look_again_later(sd_event_source_get_event(source), l);
+        } else
+                leftover_over(l);
+        /* The loop held the last reference to the source. */
         sd_event_source_set_floating(source, false);
         return 0;
 }
@@ -199,7 +244,7 @@ static void wait_briefly(int pidfd) {
                 (void)process_reap(pidfd, &unused);
 }
 
-void process_abandon(sd_event *event, int pidfd) {
+void process_abandon(sd_event *event, int pidfd, const Lingering *lingering) {
         AUTO(fd_drop) int fd = pidfd;
         if (fd < 0)
                 return;
@@ -210,13 +255,16 @@ void process_abandon(sd_event *event, int pidfd) {
         if (r != 0)
                 return;
 
+        Leftover *l = leftover_new(lingering);
         sd_event_source *source = NULL;
-        if (sd_event_add_io(event, &source, fd, EPOLLIN, on_abandoned_gone, NULL) < 0) {
+        if (!l || sd_event_add_io(event, &source, fd, EPOLLIN, on_abandoned_gone, l) < 0 || leave_to_loop(source) < 0) {
+                sd_event_source_disable_unref(source);
+                free(l);
                 wait_briefly(fd);
                 return;
         }
-        if (sd_event_source_set_floating(source, true) >= 0 && sd_event_source_set_io_fd_own(source, true) >= 0)
-                fd_take(&fd);
+        l->pidfd = fd_take(&fd);
+        leftover_begun(l);
         sd_event_source_unref(source);
 }
 
@@ -231,10 +279,15 @@ static int on_ended(sd_event_source *source, int fd, uint32_t revents UNUSED, vo
 
         /* 0: dead as it is, somebody traces it and has to see it first. How it ended is not worth the wait. */
         if (process_reap(fd, &exit) == 0) {
-                sd_event *event = sd_event_source_get_event(source);
+                Leftover *l = leftover_new(&p->lingering);
                 exit = (ChildExit){ CHILD_UNKNOWN, 0 };
-                p->source = sd_event_source_disable_unref(p->source);
-                look_again_later(event, fd_take(&p->pidfd));
+                if (l) {
+                        sd_event *event = sd_event_source_get_event(source);
+                        p->source = sd_event_source_disable_unref(p->source);
+                        l->pidfd = fd_take(&p->pidfd);
+                        leftover_begun(l);
+                        look_again_later(event, l);
+                }
         }
         process_unwatch(p);
         p->ended(p, &exit);
@@ -245,7 +298,7 @@ int process_watch(Process *p, sd_event *event, const ProcessId *id, int pidfd, P
         sd_event_source *source = NULL;
         int r = sd_event_add_io(event, &source, pidfd, EPOLLIN, on_ended, p);
         if (r < 0) {
-                process_abandon(event, pidfd);
+                process_abandon(event, pidfd, NULL);
                 return r;
         }
         *p = (Process){ .id = *id, .pidfd = pidfd, .source = source, .ended = ended, .userdata = userdata };
@@ -264,7 +317,7 @@ void process_kill_group(Process *p) {
 
 void process_drop(Process *p, sd_event *event) {
         p->source = sd_event_source_disable_unref(p->source);
-        process_abandon(event, fd_take(&p->pidfd));
+        process_abandon(event, fd_take(&p->pidfd), &p->lingering);
 }
 
 void process_done(Process *p) {

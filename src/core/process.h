@@ -32,9 +32,19 @@ int process_open(const ProcessId *id, int *ret_pidfd);
  * errno. */
 int process_reap(int pidfd, ChildExit *ret);
 
+/* Who wants to know of a killed process that stays, as one does that its user traces, and that is in the way of nobody
+ * but the host: begun() when nobody waits for its end any longer, over() once it is gone. over() never comes where the
+ * loop ends first. Members may be NULL. */
+typedef struct Lingering {
+        void (*begun)(void *userdata);
+        void (*over)(void *userdata);
+        void *userdata;
+} Lingering;
+
 /* SIGKILL it, and reap it whenever it goes: takes the pidfd. Even a killed process may stay for long where the kernel
- * waits for what a user controls (FUSE), so the loop must not wait for it. Nothing of it runs after this call. */
-void process_abandon(sd_event *event, int pidfd);
+ * waits for what a user controls (FUSE), so the loop must not wait for it. Nothing of it runs after this call.
+ * lingering may be NULL, and is copied. */
+void process_abandon(sd_event *event, int pidfd, const Lingering *lingering);
 
 typedef struct Process Process;
 typedef void (*ProcessEnded)(Process *p, const ChildExit *exit);
@@ -47,6 +57,7 @@ struct Process {
         sd_event_source *source;
         ProcessEnded ended;
         void *userdata;
+        Lingering lingering; /* for who watches it to set, after process_watch() */
 };
 #define PROCESS_INIT ((Process){ .pidfd = -1 })
 

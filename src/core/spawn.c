@@ -114,11 +114,20 @@ static int lay_out(const Spawn *s, ChildEnds *ends) {
         return close_range((unsigned)n + 2, ~0U, 0) < 0 ? -errno : 0;
 }
 
+/* Its own descriptors, in four lists; own holds the child's ends of the pipes. */
+static void list_own(const Spawn *s, const int own[2], ChildFds ret[4]) {
+        ret[0] = (ChildFds){ own, 2 };
+        ret[1] = (ChildFds){ s->stdio, 3 };
+        ret[2] = (ChildFds){ s->fds, s->n_fds };
+        ret[3] = (ChildFds){ s->keep, s->n_keep };
+}
+
 /* First of all, before anything can block: see above. */
 static int close_strangers(const Spawn *s, const ChildEnds *ends) {
         const int own[] = { ends->status, ends->go };
-        const ChildFds kept[] = { { own, 2 }, { s->stdio, 3 }, { s->fds, s->n_fds }, { s->keep, s->n_keep } };
-        return child_close_others(kept, 4);
+        ChildFds kept[4];
+        list_own(s, own, kept);
+        return child_close_others(kept, ARRAY_LEN(kept));
 }
 
 static _Noreturn void child_execute(const Spawn *s, int status_fd) {
@@ -149,6 +158,8 @@ static _Noreturn void spawn_child(const Spawn *s, ChildEnds ends) {
                 child_fail(ends.status, r, "close descriptors");
         if (setsid() < 0)
                 child_fail(ends.status, errno, "start a session");
+        if (chdir("/") < 0) /* not where the daemon was started, which may be below what its new owner may not enter */
+                child_fail(ends.status, errno, "go to the root directory");
         if (unshare((int)(s->clone_flags & CLONE_LATER)) < 0)
                 child_fail(ends.status, errno, "make its namespaces");
         ends.null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -187,7 +198,7 @@ static void spawn_quiet(Spawn *s) {
 void spawn_stop(Spawn *s) {
         spawn_quiet(s);
         if (s->pidfd >= 0)
-                process_abandon(s->event, fd_take(&s->pidfd));
+                process_abandon(s->event, fd_take(&s->pidfd), &s->lingering);
         s->event = sd_event_unref(s->event);
         error_clear(&s->error);
         s->state = SPAWN_IDLE;
@@ -210,8 +221,11 @@ static void spawn_finish(Spawn *s) {
 static int on_gone(sd_event_source *source UNUSED, int fd, uint32_t revents UNUSED, void *userdata) {
         Spawn *s = userdata;
         ChildExit exit = { CHILD_UNKNOWN, 0 };
-        if (process_reap(fd, &exit) == 0)
+        if (process_reap(fd, &exit) == 0) {
+                /* Dead, but a tracer has to see it first, and the source would wake the loop until then. */
+                s->exit_source = sd_event_source_disable_unref(s->exit_source);
                 return 0;
+        }
 
         char how[CHILD_EXIT_TEXT_MAX];
         error_set(&s->error, ERROR_INTERNAL, "%s %s before it was started", s->what, child_exit_format(&exit, how));
@@ -312,6 +326,17 @@ static int spawn_watch(Spawn *s) {
         return r < 0 ? r : 0;
 }
 
+static pid_t fork_child(Spawn *s, const Pipes *p) {
+        const uint64_t flags = s->clone_flags & ~(uint64_t)CLONE_LATER;
+        const int own[] = { p->status[1], p->go[0] };
+        ChildFds kept[4];
+
+        if (s->become_uid == (uid_t)-1)
+                return child_fork(flags, &s->pidfd);
+        list_own(s, own, kept);
+        return child_fork_as(s->become_uid, s->become_gid, flags, kept, ARRAY_LEN(kept), &s->pidfd);
+}
+
 int spawn_start(Spawn *s, sd_event *event, Error *e) {
         AUTO(pipes_close) Pipes p;
         int r = pipes_open(&p);
@@ -320,7 +345,7 @@ int spawn_start(Spawn *s, sd_event *event, Error *e) {
 
         s->event = sd_event_ref(event);
         s->child_errno = 0;
-        pid_t pid = child_fork(s->clone_flags & ~(uint64_t)CLONE_LATER, s->become_uid, s->become_gid, &s->pidfd);
+        pid_t pid = fork_child(s, &p);
         if (pid == 0)
                 spawn_child(s, (ChildEnds){ .status = p.status[1], .go = p.go[0], .null = -1 });
 

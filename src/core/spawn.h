@@ -48,6 +48,7 @@ struct Spawn {
         SpawnPrepare prepare; /* NULL: nothing */
         void *prepare_data;
         uint64_t deadline_usec; /* from start to exec; relative */
+        Lingering lingering;    /* of one that failed */
         /* The child waits: record s->id, then call spawn_release() or spawn_stop(). May do so later, and may free the
          * Spawn after spawn_stop(). */
         void (*prepared)(Spawn *s);

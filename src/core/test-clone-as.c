@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/nsfs.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -49,8 +50,9 @@ static int child_look(void) {
 static void test_child_is_the_user(void **state UNUSED) {
         int hold[2];
         assert_int_equal(pipe2(hold, O_CLOEXEC), 0);
+        const ChildFds kept[] = { { (const int[]){ 0, 1, 2 }, 3 }, { hold, 2 } };
         int pidfd = -1;
-        pid_t pid = clone_as(SOME_UID, SOME_GID, CLONE_NEWUSER | CLONE_NEWUTS | CLONE_NEWPID, &pidfd);
+        pid_t pid = clone_as(SOME_UID, SOME_GID, CLONE_NEWUSER | CLONE_NEWUTS | CLONE_NEWPID, kept, 2, &pidfd);
         assert_true(pid >= 0);
         if (pid == 0) {
                 int wrong = child_look();
@@ -87,10 +89,39 @@ static void test_child_is_the_user(void **state UNUSED) {
         fd_drop(&pidfd);
 }
 
+/* She may stop it before it has done anything at all. */
+static void test_child_has_no_stranger_from_the_first_moment_on(void **state UNUSED) {
+        int hold[2], strange[2];
+        char byte;
+        assert_int_equal(pipe2(hold, O_CLOEXEC), 0);
+        assert_int_equal(pipe2(strange, O_CLOEXEC), 0);
+        const ChildFds kept[] = { { (const int[]){ 0, 1, 2 }, 3 }, { hold, 2 } };
+        int pidfd = -1;
+        pid_t pid = clone_as(SOME_UID, SOME_GID, CLONE_NEWUSER, kept, 2, &pidfd);
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                close(hold[1]);
+                (void)!read(hold[0], &byte, 1);
+                _exit(0);
+        }
+        close(strange[1]);
+        struct pollfd end = { .fd = strange[0], .events = POLLIN };
+        assert_int_equal(poll(&end, 1, 5000), 1);
+        assert_int_equal(read(strange[0], &byte, 1), 0);
+        close(strange[0]);
+        close(hold[0]);
+        close(hold[1]);
+        siginfo_t info = { 0 };
+        assert_int_equal(waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED), 0);
+        assert_int_equal(info.si_status, 0);
+        fd_drop(&pidfd);
+}
+
 /* A group that is not known is not mapped, and is not root's either. */
 static void test_group_unknown(void **state UNUSED) {
+        const ChildFds kept[] = { { (const int[]){ 0, 1, 2 }, 3 } };
         int pidfd = -1;
-        pid_t pid = clone_as(SOME_UID, (gid_t)-1, CLONE_NEWUSER, &pidfd);
+        pid_t pid = clone_as(SOME_UID, (gid_t)-1, CLONE_NEWUSER, kept, 1, &pidfd);
         assert_true(pid >= 0);
         if (pid == 0) {
                 gid_t r, e, s;
@@ -115,7 +146,7 @@ static unsigned count_fds(void) {
 static void test_failure_leaves_nothing(void **state UNUSED) {
         unsigned before = count_fds();
         int pidfd = -1;
-        assert_int_equal(clone_as(SOME_UID, SOME_GID, CLONE_NEWUSER | CLONE_FS, &pidfd), -EINVAL);
+        assert_int_equal(clone_as(SOME_UID, SOME_GID, CLONE_NEWUSER | CLONE_FS, NULL, 0, &pidfd), -EINVAL);
         assert_int_equal(pidfd, -1);
         assert_int_equal(count_fds(), before);
         assert_int_equal(waitpid(-1, NULL, WNOHANG | __WALL), -1);
@@ -128,6 +159,7 @@ int main(void) {
                 return 77;
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_child_is_the_user),
+                cmocka_unit_test(test_child_has_no_stranger_from_the_first_moment_on),
                 cmocka_unit_test(test_group_unknown),
                 cmocka_unit_test(test_failure_leaves_nothing),
         };

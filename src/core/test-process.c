@@ -241,9 +241,9 @@ static void test_abandoned_are_reaped(void **state) {
         pid_t living = start_child(run_pause), dead = start_child(run_exit_3);
         siginfo_t info;
         assert_int_equal(waitid(P_PID, (id_t)dead, &info, WEXITED | WNOWAIT), 0);
-        process_abandon(b->event, (int)syscall(SYS_pidfd_open, living, 0));
-        process_abandon(b->event, (int)syscall(SYS_pidfd_open, dead, 0));
-        process_abandon(b->event, -1);
+        process_abandon(b->event, (int)syscall(SYS_pidfd_open, living, 0), NULL);
+        process_abandon(b->event, (int)syscall(SYS_pidfd_open, dead, 0), NULL);
+        process_abandon(b->event, -1, NULL);
         /* The tear-down sees that both are gone, and their descriptors. */
 }
 
@@ -252,7 +252,7 @@ static void test_abandoned_with_the_loop(void **state) {
         pid_t pid = start_child(run_pause);
         sd_event *other;
         assert_true(sd_event_new(&other) >= 0);
-        process_abandon(other, (int)syscall(SYS_pidfd_open, pid, 0));
+        process_abandon(other, (int)syscall(SYS_pidfd_open, pid, 0), NULL);
         sd_event_unref(other);
         assert_killed(pid);
         assert_int_equal(count_open_fds(), b->fds);

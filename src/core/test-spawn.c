@@ -284,7 +284,7 @@ static void test_id_is_the_daemons_view(void **state) {
         assert_false(w.failed);
         assert_true(w.process.pid > 1);
         assert_true(is_alive(&w.process));
-        process_abandon(b->event, w.pidfd);
+        process_abandon(b->event, w.pidfd, NULL);
 }
 
 static int prepare_as_user(void *userdata UNUSED, const char **ret_step) {
@@ -469,7 +469,7 @@ static void test_free_in_done(void **state) {
                 assert_true(loop_until(b->event, &w.done));
                 assert_int_equal(w.failed, i == 1);
                 if (w.pidfd >= 0)
-                        process_abandon(b->event, w.pidfd);
+                        process_abandon(b->event, w.pidfd, NULL);
         }
 }
 

@@ -96,7 +96,7 @@ void worker_stop(Worker *w) {
         w->deadline_source = sd_event_source_disable_unref(w->deadline_source);
         fd_drop(&w->socket);
         if (w->pidfd >= 0)
-                process_abandon(w->event, fd_take(&w->pidfd));
+                process_abandon(w->event, fd_take(&w->pidfd), NULL);
         w->event = sd_event_unref(w->event);
 }
 
@@ -203,7 +203,7 @@ int worker_start(Worker *w, sd_event *event, Error *e) {
         w->socket = pair[0];
         int r = add_sources(w);
         if (r >= 0)
-                r = child_fork(w->clone_flags, (uid_t)-1, (gid_t)-1, &w->pidfd);
+                r = child_fork(w->clone_flags, &w->pidfd);
         if (r == 0)
                 worker_child(w, theirs);
         if (r < 0) {

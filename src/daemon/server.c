@@ -99,6 +99,7 @@ int server_start(Server *s, sd_event *event, Bus *bus, int dir_fd, mode_t mode, 
                         return error_set_errno(e, r, "Failed to listen at %s in the runtime directory", RUNTIME_SOCKET);
                 s->dir_fd = dir_fd;
         }
+        unix_refuse_descriptors(s->fd);
         r = sd_event_add_io(event, &s->io, s->fd, EPOLLIN, on_connection, s);
         return r < 0 ? error_set_errno(e, r, "Failed to watch the socket") : 0;
 }

@@ -87,7 +87,7 @@ static int kill_lost(Engine *e, const Domain *d, Error *error) {
         int r = process_open(&d->process, &pidfd);
 
         if (r >= 0)
-                process_abandon(e->event, pidfd);
+                process_abandon(e->event, pidfd, NULL);
         else if (r != -ESRCH)
                 return error_set_errno(error, r, "Failed to find the process of domain %s", d->name);
         return 0;

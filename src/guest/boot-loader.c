@@ -260,7 +260,7 @@ static int run_loader(const BootLoaderJob *j, uint64_t threads, Error *e) {
         char how[CHILD_EXIT_TEXT_MAX];
         ChildExit exit = { CHILD_UNKNOWN, 0 };
 
-        pid_t pid = child_fork(0, (uid_t)-1, (gid_t)-1, &pidfd);
+        pid_t pid = child_fork(0, &pidfd);
         if (pid == 0)
                 become_loader(j, threads);
         int r = pid < 0 ? pid : await_end(pidfd, &exit);

@@ -560,6 +560,7 @@ int console_attach(Console *c, void (*ended)(void *userdata), void *userdata, in
         /* Only our end is non-blocking, by MSG_DONTWAIT: the client's programs expect an ordinary socket. */
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
                 return error_set_errno(e, errno, "Failed to make a socket for the console");
+        unix_refuse_descriptors(pair[0]);
         r = client_add(c, pair[0], ended, userdata);
         if (r < 0) {
                 fd_drop(&pair[1]);

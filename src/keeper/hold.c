@@ -26,7 +26,7 @@
 #define PLAN_MAX       4096
 
 static void say(int *status_fd, const char *text) {
-        (void)send(*status_fd, text, strlen(text), MSG_NOSIGNAL);
+        (void)!write(*status_fd, text, strlen(text));
         fd_drop(status_fd);
 }
 

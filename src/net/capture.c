@@ -47,7 +47,7 @@ void capture_stop(Capture *c) {
         spawn_stop(&c->spawn);
         process_done(&c->process);
         if (pidfd >= 0)
-                process_abandon(c->host->event, pidfd);
+                process_abandon(c->host->event, pidfd, NULL);
         capture_close(c);
 }
 

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <sys/prctl.h>
 
 #include "core/child.h"
 
@@ -35,6 +36,9 @@ int enter_network(const int namespaces[ENTER_COUNT], bool privileged, uid_t owne
                 r = child_become(owner, NOBODY_GID, NULL, 0);
                 if (r == 0)
                         r = join_user(namespaces, ret_step);
+                if (r == 0 &&
+                    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) /* as child_become() did: this was another change */
+                        r = -errno;
         }
         if (r == 0) {
                 *ret_step = "die with the daemon";

@@ -20,7 +20,7 @@ enum { CAPTURE_FD_PACKETS = 3, CAPTURE_FD_KEEPER, CAPTURE_FD_PROGRAM, CAPTURE_FD
 #define KEEPER_PROGRAM_PATH  "/proc/self/fd/6"
 #define CAPTURE_PROGRAM_PATH "/proc/self/fd/5"
 
-/* The one message on the status socket (SOCK_SEQPACKET); any other is the reason of a failure. */
+/* The one message on the status pipe, in one write; any other is the reason of a failure. */
 #define KEEPER_READY "ready"
 /* The daemon reads no more than this. */
 #define KEEPER_MESSAGE_MAX 1024

@@ -27,7 +27,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -43,7 +42,7 @@ void keeper_start_init(KeeperStart *k) {
         *k = (KeeperStart){
                 .fds = { -1, -1, -1, -1, -1, -1 },
                 .server_fds = { -1, -1 },
-                .status_socket = -1,
+                .status = -1,
                 .pidfd = -1,
         };
         owner_group_init(&k->group);
@@ -62,10 +61,12 @@ void keeper_start_stop(KeeperStart *k) {
         k->deadline_source = sd_event_source_disable_unref(k->deadline_source);
         owner_group_stop(&k->group);
         spawn_stop(&k->spawn);
-        fd_drop(&k->status_socket);
+        fd_drop(&k->status);
         fds_drop(k);
-        if (k->pidfd >= 0)
-                process_abandon(k->host->event, fd_take(&k->pidfd));
+        if (k->pidfd >= 0) {
+                const Lingering lingering = network_lingering(k->network);
+                process_abandon(k->host->event, fd_take(&k->pidfd), &lingering);
+        }
 }
 
 /* The last thing that anybody does with k. */
@@ -156,7 +157,7 @@ static int on_status(sd_event_source *source UNUSED, int fd, uint32_t revents UN
         AUTO(error_clear) Error e = ERROR_INIT;
         char message[KEEPER_MESSAGE_MAX + 1];
 
-        ssize_t n = recv(fd, message, KEEPER_MESSAGE_MAX, MSG_DONTWAIT);
+        ssize_t n = read(fd, message, KEEPER_MESSAGE_MAX);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return 0;
         size_t length = n > 0 ? (size_t)n : 0;
@@ -171,7 +172,7 @@ static int on_status(sd_event_source *source UNUSED, int fd, uint32_t revents UN
         }
         k->status_source = sd_event_source_disable_unref(k->status_source);
         k->deadline_source = sd_event_source_disable_unref(k->deadline_source);
-        fd_drop(&k->status_socket);
+        fd_drop(&k->status);
         k->done(k, NULL);
         return 0;
 }
@@ -221,7 +222,7 @@ static void on_prepared(Spawn *s) {
 static int wait_for_message(KeeperStart *k) {
         uint64_t spent = now_monotonic_usec() - k->started_usec;
         uint64_t left = spent < k->deadline_usec ? k->deadline_usec - spent : 0;
-        int r = sd_event_add_io(k->host->event, &k->status_source, k->status_socket, EPOLLIN, on_status, k);
+        int r = sd_event_add_io(k->host->event, &k->status_source, k->status, EPOLLIN, on_status, k);
         if (r >= 0)
                 r = sd_event_add_time_relative(k->host->event, &k->deadline_source, CLOCK_MONOTONIC, left, 1,
                                                on_deadline, k);
@@ -248,7 +249,7 @@ static void on_spawned(Spawn *s, const Error *failure) {
                         add_hint(&e);
         } else {
                 k->pidfd = spawn_take_pidfd(s);
-                /* Its end of the socket is the keeper's alone now, so that its death is the end of the stream; and so
+                /* Its end of the pipe is the keeper's alone now, so that its death is the end of the stream; and so
                  * it is with the server's log. */
                 fds_drop(k);
                 int r = wait_for_message(k);
@@ -281,10 +282,14 @@ static int open_files(KeeperStart *k) {
 
 static int open_pipes(KeeperStart *k) {
         int pair[2];
-        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        /* No socket: its owner could send us descriptors, and choose what their last close does. */
+        if (pipe2(pair, O_CLOEXEC) < 0)
                 return -errno;
-        k->status_socket = pair[0];
+        k->status = pair[0];
         *keeper_fd(k, KEEPER_FD_STATUS) = pair[1];
+        int r = fd_set_nonblock(k->status, true);
+        if (r < 0)
+                return r;
 
         if (pipe2(pair, O_CLOEXEC) < 0)
                 return -errno;
@@ -324,6 +329,7 @@ static void describe_spawn(KeeperStart *k) {
         s->keep = k->server_fds;
         s->n_keep = ARRAY_LEN(k->server_fds);
         s->deadline_usec = k->deadline_usec;
+        s->lingering = network_lingering(k->network);
         s->prepared = on_prepared;
         s->done = on_spawned;
 }
@@ -377,9 +383,15 @@ int keeper_start(KeeperStart *k, Error *e) {
         return r;
 }
 
+static int watch(Network *n, sd_event *event, int pidfd, ProcessEnded ended, void *userdata) {
+        int r = process_watch(&n->process, event, &n->keeper, pidfd, ended, userdata);
+        if (r >= 0)
+                n->process.lingering = network_lingering(n);
+        return r;
+}
+
 int keeper_watch(KeeperStart *k, ProcessEnded ended, void *userdata) {
-        Network *n = k->network;
-        return process_watch(&n->process, k->host->event, &n->keeper, fd_take(&k->pidfd), ended, userdata);
+        return watch(k->network, k->host->event, fd_take(&k->pidfd), ended, userdata);
 }
 
 /* ---- after a restart ---- */
@@ -394,5 +406,5 @@ int keeper_adopt(const NetHost *host, Network *n, ProcessEnded ended, void *user
                 return r;
         if (user_ns != n->user_ns || net_ns != n->net_ns)
                 return -ESRCH;
-        return process_watch(&n->process, host->event, &n->keeper, fd_take(&pidfd), ended, userdata);
+        return watch(n, host->event, fd_take(&pidfd), ended, userdata);
 }

@@ -2,7 +2,7 @@
  *
  * debmarshal-keeper runs as the owner's uid in a user namespace (owned by that uid), a network and a PID namespace of
  * its own, of which it is the init. It builds the bridge and its addresses by netlink, gives dnsmasq its configuration,
- * which has been loading meanwhile, says "ready" on its status socket, and then waits; a dnsmasq that dies is started
+ * which has been loading meanwhile, says "ready" on its status pipe, and then waits; a dnsmasq that dies is started
  * again (a bounded number of times), and keeps no descriptor of the daemon. When the keeper dies the kernel kills what
  * is in its PID namespace and takes the network namespace apart: removing a network is one SIGKILL. The owner may enter
  * it and is hostile input here: nothing it says later is trusted. */
@@ -40,7 +40,7 @@ struct KeeperStart {
         char *argv[4], server_pid[12];
         int fds[6];        /* the keeper's, in the order of keeper-protocol.h */
         int server_fds[2]; /* the server's ends of its pipes, by SERVER_INPUT and SERVER_LOG */
-        int status_socket, pidfd;
+        int status, pidfd;
         uint64_t started_usec;
         sd_event_source *status_source, *deadline_source;
 };

@@ -312,7 +312,7 @@ def test_descriptors_in_messages(broker, connect, bystander):
     for count in (1, 16, 200, 253):
         for told in (count, 0, 253):
             connection = connect()
-            with contextlib.suppress(Closed, TimeoutError):
+            with contextlib.suppress(Closed, TimeoutError, PermissionError):  # the last from Linux 6.16 on
                 connection.send(connection.call_bytes(PRIVOPS_PATH, PRIVOPS, "destroyNetwork", "s", "x", n_fds=told), [writer] * count)
                 for _ in range(5):
                     connection.send(connection.call_bytes(*PING, n_fds=count), [writer] * count)
@@ -322,7 +322,7 @@ def test_descriptors_in_messages(broker, connect, bystander):
     # One that holds its message back, with all the descriptors that fit.
     connection = connect()
     data = connection.call_bytes(*PING, n_fds=253)
-    with contextlib.suppress(Closed, TimeoutError):
+    with contextlib.suppress(Closed, TimeoutError, PermissionError):
         for n in range(0, len(data) - 8, 8):
             connection.send(data[n:n + 8], [writer] * 250)
     bystander.check()
@@ -342,6 +342,41 @@ def test_descriptors_in_messages(broker, connect, bystander):
     while len(os.listdir(f"/proc/{broker.daemon.pid}/fd")) > before + 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(os.listdir(f"/proc/{broker.daemon.pid}/fd")) <= before + 2
+
+
+LINGER = struct.Struct("ii")
+
+
+@contextlib.contextmanager
+def lingering_socket():
+    """Whoever closes it last waits for as long as nobody reads at its other end, up to half a minute."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+    with theirs, ours:
+        ours.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                ours.send(bytes(1 << 16))
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER.pack(1, 30))
+        yield ours
+
+
+@pytest.mark.skipif(tuple(map(int, os.uname().release.split(".")[:2])) < (6, 16), reason="SO_PASSRIGHTS is of Linux 6.16")
+@pytest.mark.parametrize("where", ["before the authentication", "with a message", "console"])
+def test_descriptor_that_is_slow_to_close(broker, alice, connect, create, bystander, where):
+    """The kernel closes what a receiver does not want, and in the receiver's time: so it must not get there."""
+    if where == "console":
+        target = socket.socket(fileno=alice.domain(create(extra={"paused": False}), "OpenConsole"))
+    else:
+        target = connect(ready=where != "before the authentication").socket
+    with lingering_socket() as slow, target:
+        try:
+            socket.send_fds(target, [b"\0"], [slow.fileno()])
+        except PermissionError:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER.pack(0, 0))
+        slow.close()  # the last one is the daemon's now, if it has one
+        bystander.check()
 
 
 def test_spoofed_signals_on_the_bus(broker, connect, bystander):

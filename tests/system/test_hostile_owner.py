@@ -20,12 +20,13 @@ ERRORS = {"Internal", "NetworkFailed", "HypervisorFailed", "Timeout", "InvalidSt
           "InvalidInput", "Busy"}
 DESTROY_SECONDS = 5
 STREAMS = 40
+NETWORKS = 5
 GROWTH_MAX = 4 << 20
 
 
 @pytest.fixture(scope="module")
 def config():
-    return {"max_streams": STREAMS}
+    return {"max_streams": STREAMS, "max_networks": NETWORKS}
 
 
 @pytest.fixture
@@ -285,6 +286,35 @@ def test_keeper_traced(broker, alice, which, processes, bystander):
         tracer.communicate()
         child.kill()
         child.wait()
+
+
+def test_traced_keepers_are_counted(broker, alice, bystander):
+    """What is destroyed, but kept from going by a tracer of hers, counts as hers until it goes: else they would pile up."""
+    tracers = []
+    try:
+        for _ in range(NETWORKS + 1):
+            before = set(descendants(os.getpid()))
+            try:
+                name = alice.create_network(["x"])[0]
+            except CallError as error:
+                assert error.name == "QuotaExceeded"
+                break
+            keeper = next(p for p in set(descendants(os.getpid())) - before if Process(p).comm.startswith("debmarshal-keep"))
+            tracers.append(as_user(alice.user, ATTACH, keeper))
+            assert tracers[-1].stdout.readline().strip() == "0"
+            destroy_soon(alice, name)
+        else:
+            pytest.fail("there is no end of it")
+        assert dict(alice.manager("GetUsage"))[alice.user.uid]["networks"] == NETWORKS == len(tracers)
+        bystander.check()
+    finally:
+        for tracer in tracers:
+            tracer.kill()
+            tracer.communicate()
+    deadline = time.monotonic() + 5
+    while dict(alice.manager("GetUsage"))[alice.user.uid]["networks"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    alice.destroy_network(alice.create_network(["x"])[0])
 
 
 def test_emulator_is_not_hers(alice, root, network, bystander):
