@@ -11,9 +11,13 @@
 
 typedef struct Relay {
         /* In: set by the caller; a descriptor that is not there is -1. */
-        int in, out;          /* in: -1 for none */
-        int socket;           /* made non-blocking */
-        bool half_close;      /* at the end of in, tell the other side that no more comes */
+        int in, out;     /* in: -1 for none */
+        int socket;      /* made non-blocking */
+        bool half_close; /* at the end of in, tell the other side that no more comes */
+        /* The end of the socket ends only what comes from it: the rest of in is sent all the same, unless it is a
+         * terminal, and input that the other side does not take is an error. Otherwise the end of the socket is the
+         * end. */
+        bool whole_input;
         int signal_fd;        /* -1: none; signalled() is called when it is readable */
         uint64_t linger_usec; /* once in has ended, stop after this long; 0: only at the end of the socket */
         void *user;

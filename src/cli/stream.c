@@ -44,7 +44,12 @@ static int open_connection(Cli *cli, const char *network, const char *host, cons
 }
 
 static int relay_standard(int fd, Error *e) {
-        Relay relay = { .in = STDIN_FILENO, .signal_fd = -1, .out = STDOUT_FILENO, .socket = fd, .half_close = true };
+        Relay relay = { .in = STDIN_FILENO,
+                        .out = STDOUT_FILENO,
+                        .socket = fd,
+                        .half_close = true,
+                        .whole_input = true,
+                        .signal_fd = -1 };
 
         signal(SIGPIPE, SIG_IGN);
         return relay_run(&relay, e);

@@ -1,8 +1,10 @@
 #include "cli/relay.h"
 
 #include <pthread.h>
+#include <pty.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/macros.h"
@@ -187,6 +189,123 @@ static void test_answered_before_the_end(void **state) {
         done(&s);
 }
 
+/* The far end says all it has to say, at once, and then reads in its own time. */
+static void *half_close_and_drain(void *drain_pointer) {
+        Drain *d = drain_pointer;
+
+        shutdown(*d->fd, SHUT_WR);
+        usleep(100000);
+        return drain(d);
+}
+
+static void test_a_half_close_does_not_stop_the_input(void **state) {
+        pthread_t feeder, drainer;
+        Setup s;
+        Drain d = { .fd = &s.sockets[1] };
+
+        (void)state;
+        setup(&s);
+        s.relay.half_close = s.relay.whole_input = true;
+        pthread_create(&drainer, NULL, half_close_and_drain, &d);
+        pthread_create(&feeder, NULL, feed, &s.in[1]);
+        assert_int_equal(relay_run(&s.relay, NULL), 0);
+        assert_int_equal(s.relay.end, RELAY_CLOSED);
+        pthread_join(feeder, NULL);
+        pthread_join(drainer, NULL);
+        assert_int_equal(d.count, PLENTY);
+        assert_int_equal(d.wrong, 0);
+        done(&s);
+}
+
+/* A slow producer has said nothing yet when the half close comes. */
+static void *feed_late(void *fd_pointer) {
+        int *fd = fd_pointer;
+
+        usleep(100000);
+        fd_write_all(*fd, "late", 4);
+        fd_drop(fd);
+        return NULL;
+}
+
+static void test_a_half_close_waits_for_a_pipe(void **state) {
+        pthread_t feeder, drainer;
+        Setup s;
+        Drain d = { .fd = &s.sockets[1] };
+
+        (void)state;
+        setup(&s);
+        s.relay.half_close = s.relay.whole_input = true;
+        shutdown(s.sockets[1], SHUT_WR);
+        pthread_create(&feeder, NULL, feed_late, &s.in[1]);
+        pthread_create(&drainer, NULL, drain, &d);
+        assert_int_equal(relay_run(&s.relay, NULL), 0);
+        assert_int_equal(s.relay.end, RELAY_CLOSED);
+        pthread_join(feeder, NULL);
+        pthread_join(drainer, NULL);
+        assert_int_equal(d.count, 4);
+        done(&s);
+}
+
+/* What waits at a terminal is somebody who waits for the end. */
+static void test_a_half_close_ends_a_terminal(void **state) {
+        Setup s;
+        int master, slave;
+
+        (void)state;
+        setup(&s);
+        assert_int_equal(openpty(&master, &slave, NULL, NULL, NULL), 0);
+        s.relay.half_close = s.relay.whole_input = true;
+        s.relay.in = slave;
+        shutdown(s.sockets[1], SHUT_WR);
+        assert_int_equal(relay_run(&s.relay, NULL), 0);
+        assert_int_equal(s.relay.end, RELAY_CLOSED);
+        fd_drop(&master);
+        fd_drop(&slave);
+        done(&s);
+}
+
+/* Reads a little, says something and dies. */
+static void *die_early(void *fd_pointer) {
+        int *fd = fd_pointer;
+        char buffer[8192];
+
+        if (read(*fd, buffer, sizeof buffer) > 0)
+                fd_write_all(*fd, "no", 2);
+        fd_drop(fd);
+        return NULL;
+}
+
+static void test_input_that_is_not_taken_is_an_error(void **state) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+        pthread_t feeder, dier;
+        Setup s;
+
+        (void)state;
+        setup(&s);
+        s.relay.half_close = s.relay.whole_input = true;
+        pthread_create(&dier, NULL, die_early, &s.sockets[1]);
+        pthread_create(&feeder, NULL, feed, &s.in[1]);
+        assert_true(relay_run(&s.relay, &e) < 0);
+        assert_true(error_is_set(&e));
+        fd_drop(&s.in[0]);
+        pthread_join(feeder, NULL);
+        pthread_join(dier, NULL);
+        done(&s);
+}
+
+/* The socket is closed in both directions before the input has said anything: nothing is lost. */
+static void test_a_full_close_without_input(void **state) {
+        Setup s;
+
+        (void)state;
+        setup(&s);
+        s.relay.half_close = s.relay.whole_input = true;
+        fd_drop(&s.sockets[1]);
+        assert_int_equal(relay_run(&s.relay, NULL), 0);
+        assert_int_equal(s.relay.end, RELAY_CLOSED);
+        done(&s);
+}
+
 static void test_no_input_at_all(void **state) {
         Setup s;
 
@@ -230,6 +349,11 @@ int main(void) {
                 cmocka_unit_test(test_hook_stops_it),
                 cmocka_unit_test(test_lingers_for_an_answer),
                 cmocka_unit_test(test_answered_before_the_end),
+                cmocka_unit_test(test_a_half_close_does_not_stop_the_input),
+                cmocka_unit_test(test_a_half_close_waits_for_a_pipe),
+                cmocka_unit_test(test_a_half_close_ends_a_terminal),
+                cmocka_unit_test(test_input_that_is_not_taken_is_an_error),
+                cmocka_unit_test(test_a_full_close_without_input),
                 cmocka_unit_test(test_no_input_at_all),
                 cmocka_unit_test(test_not_a_socket),
                 cmocka_unit_test(test_copy_all),

@@ -633,6 +633,84 @@ def test_connect(cli, server):
     assert "no port" in cli.fails("connect", server[0], server[1], "65536")
 
 
+# Takes one client, says "hi", and treats the rest as it is told.
+PEER = """
+import socket, sys, time
+s = socket.create_server((sys.argv[1], 0))
+print(s.getsockname()[1], flush=True)
+c, _ = s.accept()
+c.sendall(b"hi")
+if sys.argv[2] == "half-close":
+    c.shutdown(socket.SHUT_WR)
+    time.sleep(0.5)
+    print(sum(map(len, iter(lambda: c.recv(65536), b""))))
+elif sys.argv[2] == "half-close-and-die":
+    c.shutdown(socket.SHUT_WR)
+    time.sleep(0.5)
+    c.recv(1)
+elif sys.argv[2] == "die":
+    c.recv(1)
+c.close()
+"""
+
+
+@pytest.fixture
+def peer(cli, network):
+    """Start such a server: where it is, and its process."""
+    gateway = json.loads(cli("network", "show", "--json", network))["gateway"]
+    processes = []
+
+    def start(behaviour):
+        process = cli.popen("network", "exec", network, "--", "/usr/bin/python3", "-c", PEER, gateway, behaviour)
+        processes.append(process)
+        return (network, gateway, process.stdout.readline().decode().strip()), process
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("size", [0, 100000, 20000000])
+def test_connect_sends_all_after_a_half_close(cli, peer, size):
+    where, process = peer("half-close")
+    assert cli("connect", *where, input="x" * size) == "hi"
+    assert process.communicate(timeout=20)[0] == b"%d\n" % size
+
+
+@pytest.mark.parametrize("behaviour, size", [
+    ("die", 20000000), ("half-close-and-die", 20000000), ("half-close-and-die", 300000)])
+def test_connect_tells_what_was_not_taken(cli, peer, behaviour, size):
+    result = cli.run("connect", *peer(behaviour)[0], input="x" * size)
+    assert (result.returncode, result.stdout) == (1, "hi")
+    assert result.stderr.startswith("debmarshal: ")
+
+
+def test_connect_waits_for_a_pipe(cli, peer):
+    """A slow producer says something only after the other side has ended: one that listens, and one that is gone."""
+    where, process = peer("half-close")
+    client = cli.popen("connect", *where, stdin=subprocess.PIPE)
+    assert client.stdout.read(2) == b"hi"
+    time.sleep(0.2)
+    assert client.poll() is None
+    client.communicate(b"x" * 1000, timeout=20)
+    assert client.returncode == 0
+    assert process.communicate(timeout=20)[0] == b"1000\n"
+
+    client = cli.popen("connect", *peer("close")[0], stdin=subprocess.PIPE)
+    time.sleep(0.2)
+    client.stdin.write(b"x")
+    client.stdin.flush()
+    assert client.wait(20) == 1  # although the pipe is still open
+    assert b"debmarshal: " in client.stderr.read()
+
+
+def test_connect_ends_at_a_terminal(cli, peer):
+    terminal = cli.terminal("connect", *peer("close")[0])
+    terminal.expect("hi")
+    assert terminal.wait() == 0
+    terminal.close()
+
+
 def receive_descriptor(s):
     data, ancillary, _, _ = s.recvmsg(1, socket.CMSG_SPACE(4))
     assert data == b"\0"
@@ -666,6 +744,16 @@ def test_listen(cli, network):
     assert cli("network", "exec", network, "--", "/usr/bin/python3", "-c", client, gateway, port) == "b'from outside'\n"
     assert process.wait(20) == 0
     assert process.stdout.read() == b"from inside"
+
+
+def test_listen_tells_what_was_not_taken(cli, network):
+    gateway = json.loads(cli("network", "show", "--json", network))["gateway"]
+    process = cli.popen("listen", network, "0", stdin=subprocess.PIPE)
+    port = re.search(r":(\d+)$", process.stderr.readline().decode()).group(1)
+    client = "import socket,sys; s = socket.create_connection(sys.argv[1:]); s.recv(1)"
+    connecting = cli.popen("network", "exec", network, "--", "/usr/bin/python3", "-c", client, gateway, port)
+    _, err = process.communicate(b"x" * 20000000, timeout=20)
+    assert (connecting.wait(20), process.returncode) == (0, 1), err
 
 
 @pytest.fixture
