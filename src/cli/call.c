@@ -28,12 +28,38 @@ int call_new(Cli *cli, const char *path, const char *interface, const char *memb
         return r < 0 ? error_set_errno(e, r, "cannot prepare %s", member) : 0;
 }
 
-/* Errors of debmarshal come back as they were made; others are the bus library's, or mean a daemon of another age. */
-static int take_error(const sd_bus_error *error, int r, const char *member, Error *e) {
+/* The object ended between the look-up of its name and the call: say what the look-up would have said. 0: it is of
+ * another kind. */
+static int take_missing(const char *path, Error *e) {
+        static const struct {
+                const char *prefix, *what;
+                ErrorId id;
+        } kinds[] = {
+                { NETWORK_PREFIX, "network", ERROR_NETWORK_NOT_FOUND },
+                { DOMAIN_PREFIX, "domain", ERROR_DOMAIN_NOT_FOUND },
+        };
+
+        for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+                AUTO(string_drop) char *name = NULL;
+
+                if (sd_bus_path_decode(path, kinds[i].prefix, &name) > 0)
+                        return error_set_value(e, kinds[i].id, kinds[i].what, name, "there is none of that name");
+        }
+        return 0;
+}
+
+/* Errors of debmarshal come back as they were made; others are the bus library's, or mean a daemon of another age.
+ * path: of the object that was called; NULL when that is no matter. */
+static int take_error(const sd_bus_error *error, int r, const char *path, const char *member, Error *e) {
         if (error->name && string_has_prefix(error->name, ERROR_PREFIX)) {
                 ErrorId id = error_id_from_name(error->name + strlen(ERROR_PREFIX));
                 return error_set(e, id == ERROR_ID_COUNT || id == ERROR_NONE ? ERROR_INTERNAL : id, "%s",
                                  string_or(error->message, error->name));
+        }
+        if (path && sd_bus_error_has_name(error, SD_BUS_ERROR_UNKNOWN_OBJECT)) {
+                int missing = take_missing(path, e);
+                if (missing < 0)
+                        return missing;
         }
         if (r == -ETIMEDOUT || sd_bus_error_has_name(error, SD_BUS_ERROR_NO_REPLY))
                 return error_set(e, ERROR_TIMEOUT, "the daemon did not answer %s in time", member);
@@ -49,7 +75,7 @@ int call_send(Cli *cli, sd_bus_message *m, uint64_t timeout_usec, sd_bus_message
         AUTO(bus_error_drop) sd_bus_error error = SD_BUS_ERROR_NULL;
         int r = sd_bus_call(cli->bus, m, timeout_usec, &error, ret_reply);
 
-        return r < 0 ? take_error(&error, r, sd_bus_message_get_member(m), e) : 0;
+        return r < 0 ? take_error(&error, r, sd_bus_message_get_path(m), sd_bus_message_get_member(m), e) : 0;
 }
 
 int call(Cli *cli, const char *path, const char *interface, const char *member, sd_bus_message **ret_reply, Error *e,
@@ -104,7 +130,7 @@ int pending_reply(const PendingCall *p, sd_bus_message **ret_reply, Error *e) {
         const sd_bus_error *error = sd_bus_message_get_error(p->reply);
 
         if (error)
-                return take_error(error, -sd_bus_error_get_errno(error), "the call", e);
+                return take_error(error, -sd_bus_error_get_errno(error), NULL, "the call", e);
         *ret_reply = p->reply;
         return 0;
 }

@@ -16,6 +16,8 @@ enum { STATUS_DONE = 0, STATUS_FAILED = 1, STATUS_USAGE = 2 };
 #define MANAGER_INTERFACE "com.googlecode.debmarshal.Manager"
 #define NETWORK_INTERFACE "com.googlecode.debmarshal.Network"
 #define DOMAIN_INTERFACE  "com.googlecode.debmarshal.Domain"
+#define NETWORK_PREFIX    ROOT_PATH "/network"
+#define DOMAIN_PREFIX     ROOT_PATH "/domain"
 #define PRIVOPS_PATH      ROOT_PATH "/Privops"
 #define PRIVOPS_INTERFACE "com.googlecode.debmarshal.Privops"
 

@@ -64,20 +64,14 @@ static void tell_end(Cli *cli, const char *name) {
                 say("the console of %s is closed", name);
 }
 
-/* A stream of a living domain. |ended| is set instead of an error when there is none but one that has ended. */
+/* A stream of a living domain. Its name is there even when it ended after it had been found. */
 static int open_stream(Cli *cli, const char *name, const char *method, int *ret_fd, char **ret_name, Error *e) {
         AUTO(string_drop) char *path = NULL;
-        AUTO(json_drop) json_t *domain = NULL;
 
         int r = domain_path(cli, name, &path, e);
         if (r >= 0)
-                r = object_load(cli, OBJECT_DOMAIN, path, &domain, e);
-        if (r >= 0)
-                r = call_for_fd(cli, path, DOMAIN_INTERFACE, method, ret_fd, e);
-        if (r < 0)
-                return r;
-        return string_replace(ret_name, value_text(domain, "name")) < 0 ? error_set(e, ERROR_INTERNAL, "out of memory")
-                                                                        : 0;
+                r = domain_name(path, ret_name, e);
+        return r < 0 ? r : call_for_fd(cli, path, DOMAIN_INTERFACE, method, ret_fd, e);
 }
 
 int console_attach(Cli *cli, const char *name, Error *e) {
@@ -88,7 +82,7 @@ int console_attach(Cli *cli, const char *name, Error *e) {
 
         int r = open_stream(cli, name, "OpenConsole", &fd, &real_name, &gone);
         if (r < 0) {
-                if (gone.id == ERROR_DOMAIN_NOT_FOUND && print_ended_log(cli, name, NULL) >= 0)
+                if (gone.id == ERROR_DOMAIN_NOT_FOUND && print_ended_log(cli, string_or(real_name, name), NULL) >= 0)
                         return 0;
                 return error_move(e, &gone);
         }
@@ -115,29 +109,28 @@ int verb_domain_console(Cli *cli, int argc, char **argv) {
 }
 
 /* Follow: the console without an input. It begins with what its ring holds. */
-static int follow(Cli *cli, const char *name, Error *e) {
-        AUTO(string_drop) char *real_name = NULL;
+static int follow(Cli *cli, const char *name, char **ret_name, Error *e) {
         AUTO(fd_drop) int fd = -1;
 
-        int r = open_stream(cli, name, "OpenConsole", &fd, &real_name, e);
+        int r = open_stream(cli, name, "OpenConsole", &fd, ret_name, e);
         if (r < 0)
                 return r;
         Relay relay = { .in = -1, .out = STDOUT_FILENO, .socket = fd, .signal_fd = -1 };
         r = relay_run(&relay, e);
         if (r >= 0 && relay.end == RELAY_CLOSED && isatty(STDERR_FILENO))
-                tell_end(cli, real_name);
+                tell_end(cli, *ret_name);
         return r;
 }
 
-static int print_log(Cli *cli, const char *name, Error *e) {
-        AUTO(string_drop) char *real_name = NULL;
+static int print_log(Cli *cli, const char *name, char **ret_name, Error *e) {
         AUTO(fd_drop) int fd = -1;
 
-        int r = open_stream(cli, name, "OpenLog", &fd, &real_name, e);
+        int r = open_stream(cli, name, "OpenLog", &fd, ret_name, e);
         return r < 0 ? r : copy_all(fd, STDOUT_FILENO, "the log", e);
 }
 
 int verb_domain_log(Cli *cli, int argc, char **argv) {
+        AUTO(string_drop) char *real_name = NULL;
         AUTO(error_clear) Error e = ERROR_INIT;
         bool following = false;
         const Option options[] = {
@@ -152,8 +145,8 @@ int verb_domain_log(Cli *cli, int argc, char **argv) {
         if (daemon_connect(cli, &e) < 0)
                 return verb_fail(&e);
         const char *name = args.items[0];
-        int r = following ? follow(cli, name, &e) : print_log(cli, name, &e);
-        if (r >= 0 || (e.id == ERROR_DOMAIN_NOT_FOUND && print_ended_log(cli, name, NULL) >= 0))
+        int r = following ? follow(cli, name, &real_name, &e) : print_log(cli, name, &real_name, &e);
+        if (r >= 0 || (e.id == ERROR_DOMAIN_NOT_FOUND && print_ended_log(cli, string_or(real_name, name), NULL) >= 0))
                 return STATUS_DONE;
         return verb_fail(&e);
 }

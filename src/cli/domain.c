@@ -331,29 +331,38 @@ int verb_domain_shutdown(Cli *cli, int argc, char **argv) {
         return simple_verb(cli, argc, argv, "Shutdown");
 }
 
+static int wait_for_living(Cli *cli, const char *path, uint64_t timeout_usec, sd_bus_message **ret_reply, Error *e) {
+        AUTO(message_drop) sd_bus_message *m = NULL;
+
+        int r = call_new(cli, path, DOMAIN_INTERFACE, "Wait", &m, e);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_append(m, "t", timeout_usec);
+        return r < 0 ? error_set_errno(e, r, "cannot prepare Wait") : call_send(cli, m, CALL_FOREVER, ret_reply, e);
+}
+
 /* {name, reason, message} of a domain's end, which is waited for unless it is there already. */
 static int wait_for_end(Cli *cli, const char *name, uint64_t timeout_usec, json_t **ret, Error *e) {
-        AUTO(message_drop) sd_bus_message *m = NULL, *reply = NULL;
-        AUTO(error_clear) Error lookup = ERROR_INIT;
-        AUTO(string_drop) char *path = NULL;
+        AUTO(message_drop) sd_bus_message *reply = NULL;
+        AUTO(error_clear) Error first = ERROR_INIT;
+        AUTO(string_drop) char *path = NULL, *real_name = NULL;
         const char *reason, *message;
 
-        int r = domain_path(cli, name, &path, &lookup);
-        if (r >= 0) {
-                r = call_new(cli, path, DOMAIN_INTERFACE, "Wait", &m, e);
-                if (r >= 0)
-                        r = sd_bus_message_append(m, "t", timeout_usec);
-                if (r >= 0)
-                        r = call_send(cli, m, CALL_FOREVER, &reply, e);
-                if (r >= 0)
-                        r = sd_bus_message_read(reply, "ss", &reason, &message);
-        } else if (call(cli, ROOT_PATH, MANAGER_INTERFACE, "GetEndedDomain", &reply, NULL, "s", name) >= 0) {
+        int r = domain_path(cli, name, &path, &first);
+        if (r >= 0)
+                r = domain_name(path, &real_name, &first);
+        if (r >= 0)
+                r = wait_for_living(cli, path, timeout_usec, &reply, &first);
+        if (r >= 0)
+                r = sd_bus_message_read(reply, "ss", &reason, &message);
+        else if ((!path || first.id == ERROR_DOMAIN_NOT_FOUND) && /* it may end between the look-up and the call */
+                 call(cli, ROOT_PATH, MANAGER_INTERFACE, "GetEndedDomain", &reply, NULL, "s",
+                      string_or(real_name, name)) >= 0)
                 r = sd_bus_message_read(reply, "tss", NULL, &reason, &message);
-        } else {
-                return error_move(e, &lookup);
-        }
+        else
+                return error_move(e, &first);
         if (r < 0)
-                return error_is_set(e) ? r : call_misunderstood(r, e);
+                return call_misunderstood(r, e);
         *ret = json_pack("{ssssss}", "name", name, "reason", reason, "message", message);
         return *ret ? 0 : error_set(e, ERROR_INTERNAL, "out of memory");
 }

@@ -259,6 +259,12 @@ int domain_path(Cli *cli, const char *name, char **ret_path, Error *e) {
         return r < 0 ? r : look_up(cli, "GetDomain", found, ret_path, e);
 }
 
+int domain_name(const char *path, char **ret, Error *e) {
+        int r = sd_bus_path_decode(path, DOMAIN_PREFIX, ret);
+
+        return r > 0 ? 0 : call_misunderstood(r < 0 ? r : -EBADMSG, e);
+}
+
 int manager_text(Cli *cli, const char *property, char **ret, Error *e) {
         int r = sd_bus_get_property_string(cli->bus, NULL, ROOT_PATH, MANAGER_INTERFACE, property, NULL, ret);
 

@@ -20,6 +20,9 @@ int network_hosts(Cli *cli, const char *path, json_t **ret, Error *e);
 int network_path(Cli *cli, const char *name, char **ret_path, Error *e);
 int domain_path(Cli *cli, const char *name, char **ret_path, Error *e);
 
+/* The name in a domain's path, which may be more than what the domain was called by. */
+int domain_name(const char *path, char **ret, Error *e);
+
 /* A property of the manager. */
 int manager_text(Cli *cli, const char *property, char **ret, Error *e);
 int caller_uid(Cli *cli, uid_t *ret, Error *e);

@@ -413,6 +413,76 @@ def test_wait(cli, create, behave, reason, status):
     assert name in cli("domain", "list", "--ended")
 
 
+# Between a client and the daemon: the first message that holds a word waits for a line of standard input.
+PROXY = """
+import socket, sys, threading
+word, listener = sys.argv[3].encode() + b"\\0", socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+print("ready", flush=True)
+client, _ = listener.accept()
+server = socket.socket(socket.AF_UNIX)
+server.connect(sys.argv[2])
+
+def pump(source, to, held):
+    while True:
+        data, fds, _, _ = socket.recv_fds(source, 65536, 16)
+        if held and held in data:
+            print("held", flush=True)
+            sys.stdin.readline()
+            held = None
+        if not data:
+            to.shutdown(socket.SHUT_WR)
+            return
+        socket.send_fds(to, [data], fds)
+
+threading.Thread(target=pump, args=(server, client, None)).start()
+pump(client, server, word)
+"""
+
+
+@pytest.fixture
+def too_late(cli, user):
+    """Run a verb on a domain that is destroyed just before its call of a method."""
+    processes = []
+
+    def run(method, *words, name):
+        path = os.path.join(user.home, f"proxy-{method}")
+        proxy = subprocess.Popen(["/usr/bin/python3", "-c", PROXY, path,
+                                  cli.env["DEBMARSHAL_ADDRESS"].removeprefix("unix:path="), method],
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, **user.popen_identity())
+        processes.append(proxy)
+        assert proxy.stdout.readline() == b"ready\n"
+        client = cli.popen("--address", path, *words)
+        assert proxy.stdout.readline() == b"held\n"
+        cli("domain", "destroy", name)
+        proxy.stdin.write(b"\n")
+        proxy.stdin.flush()
+        out, err = client.communicate(timeout=20)
+        os.unlink(path)
+        return client.returncode, out.decode(), err.decode()
+    yield run
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("by_host", [False, True])
+def test_wait_for_what_ends_meanwhile(cli, create, too_late, by_host):
+    name = create(*(["--host", "web"] if by_host else []))
+    assert too_late("Wait", "domain", "wait", "web" if by_host else name, name=name) == (0, "destroyed\n", "")
+
+
+def test_a_domain_that_ends_meanwhile(create, too_late):
+    for method, verb in (("Pause", "pause"), ("GetAll", "show")):
+        name = create()
+        status, _, err = too_late(method, "domain", verb, name, name=name)
+        assert (status, err) == (1, f'debmarshal: domain "{name}": there is none of that name\n')
+    for method, verb in (("OpenConsole", "console"), ("OpenLog", "log")):
+        name = create("--host", "web")
+        assert too_late(method, "domain", verb, "web", name=name)[::2] == (0, ""), method
+
+
 def test_wait_gives_up(cli, create):
     name = create()
     begun = time.monotonic()
