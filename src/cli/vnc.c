@@ -21,12 +21,16 @@
 
 #include "base/fd.h"
 #include "base/string-util.h"
+#include "base/time-util.h"
 #include "cli/call.h"
 #include "cli/connect.h"
 #include "cli/objects.h"
 #include "cli/relay.h"
 #include "cli/stream.h"
 #include "cli/verbs.h"
+
+/* So long may the emulator take to close the stream of a viewer that has gone: one that hangs never does. */
+#define VIEWER_GONE_USEC (2 * USEC_PER_SEC)
 
 int loopback_parse(const char *text, struct sockaddr_storage *ret, socklen_t *ret_length) {
         struct sockaddr_in *v4 = (struct sockaddr_in *)ret;
@@ -153,7 +157,12 @@ static int serve_client(Cli *cli, const char *path, int client, Error *e) {
         int r = call_for_fd(cli, path, DOMAIN_INTERFACE, "OpenVnc", &stream, e);
         if (r < 0)
                 return r;
-        Relay relay = { .in = client, .signal_fd = -1, .out = client, .socket = stream, .half_close = true };
+        Relay relay = { .in = client,
+                        .out = client,
+                        .socket = stream,
+                        .half_close = true,
+                        .signal_fd = -1,
+                        .linger_usec = VIEWER_GONE_USEC };
         if (relay_run(&relay, &lost) < 0)
                 say("lost a client: %s", error_text(&lost));
         return 0;

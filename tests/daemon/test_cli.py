@@ -667,6 +667,24 @@ def test_vnc_viewer(cli, screen):
     assert "no address" in cli.fails("domain", "vnc", screen, "--listen", "here")
 
 
+VIEWER = """
+import os, signal, socket, sys
+s = socket.create_connection(sys.argv[2].split("::"), timeout=10)
+assert s.recv(12).startswith(b"RFB")
+os.kill(int(sys.argv[1]), signal.SIGSTOP)
+"""
+
+
+def test_vnc_viewer_at_an_emulator_that_hangs(cli, screen, user):
+    """It cannot answer that its client has gone."""
+    pid = json.loads(cli("domain", "show", "--json", screen))["spec"]["pid"]
+    viewer = user.file("viewer.py", VIEWER.encode())
+    try:
+        cli("domain", "vnc", screen, "--exec", f"/usr/bin/python3 {viewer} {pid}", timeout=20)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 # ---- streams ----
 
 SERVER = """
