@@ -167,12 +167,14 @@ static int resolve_nics(Cli *cli, Request *q, Error *e) {
         return r;
 }
 
+/* Not file_read_all(): the file may well be a pipe, whose writer is waited for. */
 static int read_password(Request *q, Error *e) {
-        size_t n;
+        AUTO(fd_drop) int fd = -1;
 
         if (!q->vnc_password_file)
                 return 0;
-        int r = file_read_all(AT_FDCWD, q->vnc_password_file, PASSWORD_FILE_MAX, &q->vnc_password, &n);
+        fd = open(q->vnc_password_file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        int r = fd < 0 ? -errno : fd_read_all(fd, PASSWORD_FILE_MAX, &q->vnc_password, NULL);
         if (r < 0)
                 return error_set_errno(e, r, "cannot read the VNC password from %s", q->vnc_password_file);
         q->vnc_password[strcspn(q->vnc_password, "\r\n")] = '\0';

@@ -667,6 +667,32 @@ def test_vnc_viewer(cli, screen):
     assert "no address" in cli.fails("domain", "vnc", screen, "--listen", "here")
 
 
+@pytest.mark.parametrize("words", ["<(sleep 0.5; echo secret)", "/dev/stdin"])
+def test_vnc_password_from_a_pipe(cli, network, user, words):
+    """Which has nothing yet when it is opened."""
+    script = f'(sleep 0.5; echo secret) | "$0" "$@" --vnc-password-file {words}'
+    command = ["bash", "-c", script, PROGRAM, "domain", "create", "-n", network, "--hypervisor", "qemu", "--memory",
+               "32M", "--paused", "-d", user.disk("screen.img")]
+    result = subprocess.run(command, env=cli.env, cwd=user.home, capture_output=True, timeout=60, check=False,
+                            **user.popen_identity())
+    assert result.returncode == 0, result.stderr
+
+
+def test_vnc_password_from_a_fifo(cli, network, user):
+    path = os.path.join(user.home, "password")
+    os.mkfifo(path)
+    os.chmod(path, 0o666)
+    process = cli.popen("domain", "create", "-n", network, "--hypervisor", "qemu", "--memory", "32M", "--paused", "-d",
+                        user.disk("screen.img"), "--vnc-password-file", path)
+    time.sleep(0.5)
+    with open(os.open(path, os.O_RDWR), "wb") as f:
+        f.write(b"secret\n")
+        f.flush()
+        time.sleep(0.2)
+    os.unlink(path)
+    assert process.wait(20) == 0, process.stderr.read()
+
+
 VIEWER = """
 import os, signal, socket, sys
 s = socket.create_connection(sys.argv[2].split("::"), timeout=10)
