@@ -1,7 +1,8 @@
 /* How the daemon is found.
  *
  *   1. --address or $DEBMARSHAL_ADDRESS: there, or nowhere.
- *   2. /run/debmarshal/bus, the system's daemon, if it accepts (skipped with --session).
+ *   2. /run/debmarshal/bus, the system's daemon, if there is one and it is for us (skipped with --session). That it
+ *      cannot be reached for another reason is an error: what is made in the other scope is not what was asked for.
  *   3. DIR/bus, the caller's own daemon (skipped with --system), where DIR is $XDG_RUNTIME_DIR/debmarshal, or without
  *      an XDG_RUNTIME_DIR of ours /tmp/debmarshal-UID.
  *   4. Start it: debmarshald --scope=session --daemonize returns when its daemon is ready, and 3 again.
@@ -29,11 +30,14 @@
 
 #include "base/fd.h"
 #include "base/string-util.h"
+#include "base/time-util.h"
 
 #define SYSTEM_DIRECTORY   "/run/debmarshal"
 #define SOCKET_NAME        "bus"
 #define START_TIMEOUT_MSEC 60000
 #define START_ERROR_MAX    65536
+#define BUSY_USEC          (5 * USEC_PER_SEC) /* so long a full queue of connections is waited for */
+#define BUSY_PAUSE_USEC    (20 * USEC_PER_MSEC)
 
 extern char **environ;
 
@@ -65,6 +69,16 @@ static int open_directory(const char *path, uid_t owner, int *ret_fd, Error *e) 
         return 0;
 }
 
+/* A full queue empties as soon as the daemon comes to it; nothing tells when. */
+static int connect_patiently(int dir_fd, const char *name, int *ret_fd) {
+        uint64_t end = now_monotonic_usec() + BUSY_USEC;
+        int r;
+
+        while ((r = unix_connect(dir_fd, name, ret_fd)) == -EAGAIN && now_monotonic_usec() < end)
+                usleep(BUSY_PAUSE_USEC);
+        return r;
+}
+
 /* A connected socket to path/bus. A plain -errno without Error: nobody answers there. */
 static int connect_directory(const char *path, uid_t owner, int *ret_fd, Error *e) {
         AUTO(fd_drop) int dir = -1, fd = -1;
@@ -74,7 +88,7 @@ static int connect_directory(const char *path, uid_t owner, int *ret_fd, Error *
         int r = open_directory(path, owner, &dir, e);
         if (r < 0)
                 return r;
-        r = unix_connect(dir, SOCKET_NAME, &fd);
+        r = connect_patiently(dir, SOCKET_NAME, &fd);
         if (r < 0)
                 return r;
         if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
@@ -113,7 +127,7 @@ static int connect_address(Cli *cli, const char *address, Error *e) {
 
         if (*address != '/')
                 return start_bus(cli, NULL, address, e);
-        int r = unix_connect(AT_FDCWD, address, &fd);
+        int r = connect_patiently(AT_FDCWD, address, &fd);
         if (r < 0)
                 return error_set_errno(e, r, "cannot connect to the daemon at %s", address);
         return start_bus(cli, &fd, NULL, e);
@@ -225,7 +239,7 @@ static int connect_session(Cli *cli, bool may_start, Error *e) {
         if (!directory)
                 return error_set(e, ERROR_INTERNAL, "out of memory");
         int r = connect_directory(directory, geteuid(), &fd, e);
-        if (r < 0 && !error_is_set(e) && may_start) {
+        if (r < 0 && r != -EAGAIN && !error_is_set(e) && may_start) {
                 start_daemon(&start);
                 r = connect_directory(directory, geteuid(), &fd, e);
         }
@@ -234,6 +248,11 @@ static int connect_session(Cli *cli, bool may_start, Error *e) {
         if (r < 0)
                 return error_set_errno(e, r, "no daemon answers at %s/" SOCKET_NAME, directory);
         return start_bus(cli, &fd, NULL, e);
+}
+
+/* No daemon, or none that serves us. */
+static bool is_absent(int r) {
+        return r == -ENOENT || r == -ENOTDIR || r == -ECONNREFUSED || r == -EACCES || r == -EPERM;
 }
 
 static int connect_somewhere(Cli *cli, bool may_start, Error *e) {
@@ -246,8 +265,11 @@ static int connect_somewhere(Cli *cli, bool may_start, Error *e) {
                 int r = connect_system(cli, &system);
                 if (r == 0)
                         return 0;
-                if (cli->system && error_is_set(&system))
+                if ((cli->system || !is_absent(r)) && error_is_set(&system))
                         return error_move(e, &system);
+                if (!is_absent(r))
+                        return error_set_errno(
+                                e, r, "cannot connect to the system daemon at " SYSTEM_DIRECTORY "/" SOCKET_NAME);
                 if (cli->system)
                         return error_set_errno(e, r,
                                                "no system daemon answers at " SYSTEM_DIRECTORY "/" SOCKET_NAME

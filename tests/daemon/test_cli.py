@@ -1041,6 +1041,61 @@ def test_no_system_daemon(fresh):
     assert "/run/debmarshal/bus" in fresh.fails("--system", "network", "list")
 
 
+# Run the command as a user beside a system daemon, in a namespace of its own, whose queue of connections is full. After
+# a while, if one is given, it takes them all.
+BUSY = """
+import os, socket, subprocess, sys, time
+uid, gid, after, command = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4:]
+subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
+os.mkdir("/run/debmarshal", 0o755)
+listener, waiting = socket.socket(socket.AF_UNIX), []
+listener.bind("/run/debmarshal/bus")
+os.chmod("/run/debmarshal/bus", 0o666)
+listener.listen(0)
+try:
+    while True:
+        waiting.append(socket.socket(socket.AF_UNIX))
+        waiting[-1].setblocking(False)
+        waiting[-1].connect("/run/debmarshal/bus")
+except BlockingIOError:
+    pass
+process = subprocess.Popen(command, user=uid, group=gid, extra_groups=[])
+if after:
+    time.sleep(after)
+    listener.settimeout(20)
+    for client in waiting[:-1]:
+        listener.accept()
+    client, _ = listener.accept()
+    print("asked", client.recv(100)[1:5], flush=True)
+    client.close()
+sys.exit(process.wait())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a system daemon")
+@pytest.mark.parametrize("after, shell, out, err", [
+    (0, "", "", "/run/debmarshal/bus: Resource temporarily unavailable"),
+    (1, "", "asked b'AUTH'\n", "debmarshal: "),
+    (0, "ulimit -n 4;", "", "/run/debmarshal/bus: Too many open files")])
+def test_a_busy_system_daemon_is_not_passed_by(user, after, shell, out, err):
+    """A network in the other scope is not what was asked for."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as runtime:
+        os.chown(runtime, user.uid, user.gid)
+        started = os.path.join(runtime, "debmarshal", "bus")
+        command = ["unshare", "-m", "/usr/bin/python3", "-c", BUSY, str(user.uid), str(user.gid), str(after),
+                   "sh", "-c", f'{shell} exec "$0" "$@"', PROGRAM, "network", "create"]
+        try:
+            result = subprocess.run(command, env=environment(user, XDG_RUNTIME_DIR=runtime), cwd="/", timeout=60,
+                                    capture_output=True, check=False, text=True)
+            assert (result.returncode, result.stdout) == (1, out), result.stderr
+            assert err in result.stderr
+            assert not os.path.exists(started)
+        finally:
+            if os.path.exists(started):
+                end(peer_pid(started))
+
+
 def test_options_go_before_the_environment(fresh, cli, network):
     """DEBMARSHAL_ADDRESS is only a default."""
     env = {"DEBMARSHAL_ADDRESS": cli.env["DEBMARSHAL_ADDRESS"]}
