@@ -28,16 +28,16 @@ def forget_peak(pid):
 
 
 class Bystander:
-    """A user with a network, a domain (null) whose console echoes, and a Wait under way."""
+    """A user with a network, a domain (null) whose console echoes, and a Wait under way, for that many seconds."""
 
-    def __init__(self, who, daemon):
+    def __init__(self, who, daemon, seconds=600):
         self.who = who
         self.daemon = daemon
         self.daemon_pid = daemon.pid
         self.network = who.create_network(["mine"])[0]
         self.domain = who.create_domain(self.network, "1M", [who.user.disk("bystander.img")], hypervisor="null")
         self.pid = self._pid()
-        self.waiting = who.start(domain_path(self.domain), DOMAIN, "Wait", "t", 0, timeout=600)
+        self.waiting = who.start(domain_path(self.domain), DOMAIN, "Wait", "t", 0, timeout=seconds)
         self.console = Console(who.domain(self.domain, "OpenConsole"))
         self.count = 0
 

@@ -209,7 +209,7 @@ class RawBus:
     def line(self):
         """One line of the authentication."""
         while b"\r\n" not in self.buffer:
-            self._more(5)
+            self._more(10)
         line, _, self.buffer = self.buffer.partition(b"\r\n")
         return line
 
