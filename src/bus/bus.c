@@ -63,7 +63,7 @@ static void face_forget_requests(Face *f) {
                 if (q->face != f)
                         continue;
                 q->face = NULL;
-                q->message = sd_bus_message_unref(q->message);
+                q->call = sd_bus_message_unref(q->call);
                 if (q->is_wait)
                         request_forget(q);
         }

@@ -97,11 +97,11 @@ int peer_bus_add(Face *f);
 /* Fills in the results of a reply. The answer is the engine's or the handler's own. */
 typedef int (*RequestAppend)(Request *q, sd_bus_message *reply, const EngineAnswer *answer);
 
-/* A method call being worked on: it keeps the message until the answer, knows who asked, and leaves the audit entry. */
+/* A method call being worked on: it knows who asked and how to answer, and leaves the audit entry. */
 struct Request {
         Bus *bus;
-        Face *face; /* NULL: the client's connection has gone, nobody waits for the answer */
-        sd_bus_message *message;
+        Face *face;           /* NULL: the client's connection has gone, nobody waits for the answer */
+        sd_bus_message *call; /* to be answered: not the message that came, see request.c; NULL without face */
         Caller caller;
         const char *operation;
         RequestAppend append;   /* NULL: no results */

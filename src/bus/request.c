@@ -3,10 +3,12 @@
  *   handler: request_new() --> parse --> engine call --+-- refused: request_go() answers at once
  *                                                      +-- begun: the engine calls request_answered() later, once
  *
- * A request holds the message, and so everything parsed out of it, until it is answered. Its client may vanish before:
- * the engine goes on, what was asked for is made or destroyed as asked, and the answer's descriptors are closed. Only a
- * wait is pointless then: it is forgotten as soon as the client has gone, which a peer's connection tells by closing
- * and the system bus when asked to (senders.c). */
+ * What is parsed out of the message holds only until the handler returns: the engine takes copies of what it needs for
+ * longer. Of the message itself a request holds no more than an answer needs, since its client chose how large it is.
+ *
+ * The client may vanish before the answer: the engine goes on, what was asked for is made or destroyed as asked, and
+ * the answer's descriptors are closed. Only a wait is pointless then: it is forgotten as soon as the client has gone,
+ * which a peer's connection tells by closing and the system bus when asked to (senders.c). */
 #include "bus/internal.h"
 
 #include <errno.h>
@@ -38,6 +40,30 @@ static int request_admit(Bus *b, Face *f, sd_bus_message *m, Caller *ret, Error 
         return 0;
 }
 
+/* A call that has only what sd-bus looks at when it is answered: its sender, its number, and whether an answer is
+ * wanted. Where it went to and what is in it is not among that, and may be megabytes that nobody asked for. */
+static int shadow_of(sd_bus_message *m, sd_bus_message **ret) {
+        const char *sender = sd_bus_message_get_sender(m);
+        sd_bus_message *shadow = NULL;
+        uint64_t number;
+
+        int r = sd_bus_message_get_cookie(m, &number);
+        if (r >= 0)
+                r = sd_bus_message_new_method_call(sd_bus_message_get_bus(m), &shadow, NULL, ROOT_PATH, NULL, "Shadow");
+        if (r >= 0 && sender)
+                r = sd_bus_message_set_sender(shadow, sender);
+        if (r >= 0)
+                r = sd_bus_message_set_expect_reply(shadow, sd_bus_message_get_expect_reply(m));
+        if (r >= 0)
+                r = sd_bus_message_seal(shadow, number, 0);
+        if (r < 0) {
+                sd_bus_message_unref(shadow);
+                return r;
+        }
+        *ret = shadow;
+        return 0;
+}
+
 Request *request_new(sd_bus_message *m, const char *operation, RequestAppend append, int *ret_result) {
         AUTO(error_clear) Error error = ERROR_INIT;
         Face *f = face_current(sd_bus_message_get_bus(m));
@@ -49,13 +75,14 @@ Request *request_new(sd_bus_message *m, const char *operation, RequestAppend app
                 return NULL;
         }
         Request *q = calloc(1, sizeof *q);
-        if (!q) {
-                *ret_result = -ENOMEM;
+        int r = q ? shadow_of(m, &q->call) : -ENOMEM;
+        if (r < 0) {
+                free(q);
+                *ret_result = r;
                 return NULL;
         }
         q->bus = f->bus;
         q->face = f;
-        q->message = sd_bus_message_ref(m);
         q->caller = who;
         q->operation = operation;
         q->append = append;
@@ -67,7 +94,7 @@ Request *request_new(sd_bus_message *m, const char *operation, RequestAppend app
 void request_free(Request *q) {
         TAILQ_REMOVE(&q->bus->requests, q, entry);
         sender_unwatch(q);
-        sd_bus_message_unref(q->message);
+        sd_bus_message_unref(q->call);
         error_clear(&q->error);
         free(q->network);
         free(q->domain);
@@ -102,7 +129,7 @@ static void request_audit(Request *q, const Error *error) {
 
 static int request_reply(Request *q, const EngineAnswer *answer) {
         sd_bus_message *reply = NULL;
-        int r = sd_bus_message_new_method_return(q->message, &reply);
+        int r = sd_bus_message_new_method_return(q->call, &reply);
         if (r >= 0 && q->append)
                 r = q->append(q, reply, answer);
         if (r >= 0)
@@ -116,12 +143,12 @@ static void request_end(Request *q, EngineAnswer *answer, const Error *error) {
         AUTO(error_clear) Error late = ERROR_INIT;
 
         if (q->face && error)
-                reply_error(q->message, error);
+                reply_error(q->call, error);
         else if (q->face) {
                 int r = request_reply(q, answer);
                 if (r < 0) {
                         error_set_errno(&late, r, "It was done, but the answer cannot be sent");
-                        reply_error(q->message, &late);
+                        reply_error(q->call, &late);
                 }
         }
         if (q->face)

@@ -227,7 +227,7 @@ static void forget_waits(Face *f, const char *name) {
 
         for (q = TAILQ_FIRST(&f->bus->requests); q; q = next) {
                 next = TAILQ_NEXT(q, entry);
-                if (q->face == f && q->is_wait && string_equal(sd_bus_message_get_sender(q->message), name))
+                if (q->face == f && q->is_wait && string_equal(sd_bus_message_get_sender(q->call), name))
                         request_forget(q);
         }
 }
@@ -271,7 +271,7 @@ int sender_watch(Request *q) {
         q->is_watched = true;
         return sd_bus_call_method_async(f->connection, &q->owner_question, "org.freedesktop.DBus",
                                         "/org/freedesktop/DBus", "org.freedesktop.DBus", "NameHasOwner",
-                                        on_owner_answer, q, "s", sd_bus_message_get_sender(q->message));
+                                        on_owner_answer, q, "s", sd_bus_message_get_sender(q->call));
 }
 
 void sender_unwatch(Request *q) {

@@ -488,6 +488,31 @@ def test_waits_by_the_thousand(broker, connect, network, create, bystander, peer
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("where", ["body", "fields"])
+def test_waits_of_many_megabytes(broker, connect, alice, create, bystander, where):
+    """Behind its argument, or in a field that nobody knows: what a call is padded with is not kept until its answer."""
+    name = create()
+    size, serials = 3 << 20, set()
+    unknown = b"\xc8\1s\0" + struct.pack("<I", size) + b"x" * size + b"\0"
+    connection = connect()
+    before = resident(broker.daemon.pid)
+    for serial in range(1, 65):
+        connection.send(message(METHOD_CALL, serial, {PATH: domain_path(name), INTERFACE: DOMAIN, MEMBER: "Wait", SIGNATURE: "t"},
+                                bytes(8 + (size if where == "body" else 0)), raw_fields=unknown if where == "fields" else b""))
+        serials.add(serial)
+    connection.serial = 64
+    assert works(connection)
+    grown = resident(broker.daemon.pid) - before
+    assert grown < GROWTH_MAX, f"{grown >> 10} KiB for {len(serials)} waits"
+    bystander.check()
+    alice.destroy_domain(name)
+    while serials:
+        received = connection.receive(5)
+        if received.kind != SIGNAL:
+            assert received.error is None
+            serials.discard(received.fields[REPLY_SERIAL])
+
+
 def test_waits_end_with_their_domain(connect, alice, create):
     """All of them are answered, on a connection that had asked for very many."""
     name = create()
