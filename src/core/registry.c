@@ -1,7 +1,8 @@
 /* What exists. These hold between any two calls:
  *
  *   - network->n_domains is the number of domains in the list that have a NIC on it, whatever their state;
- *   - subnets has each network's, and every number below networks_from (domains_from) is in the name of one;
+ *   - subnets has the subnet of each network that keeps it from others, see keeps_subnet();
+ *   - every number below networks_from (domains_from) is in the name of one;
  *   - the listener has been told of exactly the objects whose announced is set: once added, each change, once removed.
  */
 #include "core/registry.h"
@@ -101,6 +102,13 @@ static void name_released(unsigned *from, const char *name) {
                 *from = number;
 }
 
+/* Networks are isolated, so that two of the same subnet do each other no harm: those that the pool gives are kept apart
+ * for whoever has to do with several. One that was asked for may be of any size, though: it counts if it is no larger
+ * than its hosts need, so that nobody has more of the pool than her share of networks. */
+static bool keeps_subnet(const Network *n) {
+        return n->subnet.prefix >= subnet_prefix_for(n->n_hosts);
+}
+
 int registry_free_subnet(Registry *r, const Subnet *pool, uint8_t prefix, Subnet *ret, Error *e) {
         return subnet_allocate(pool, prefix, &r->subnets, ret, e);
 }
@@ -171,7 +179,7 @@ static void count_domain(Registry *r, const Domain *d, bool add) {
 }
 
 int registry_add_network(Registry *r, Network *n) {
-        if (subnet_set_add(&r->subnets, &n->subnet) < 0)
+        if (keeps_subnet(n) && subnet_set_add(&r->subnets, &n->subnet) < 0)
                 return -ENOMEM;
         TAILQ_INSERT_TAIL(&r->networks, n, entry);
         LIST_INSERT_HEAD(&r->networks_by_name[bucket_of(n->name)], n, same_bucket);
@@ -212,7 +220,8 @@ void registry_remove_network(Registry *r, Network *n) {
         TAILQ_REMOVE(&r->networks, n, entry);
         LIST_REMOVE(n, same_bucket);
         r->n_networks--;
-        subnet_set_remove(&r->subnets, &n->subnet);
+        if (keeps_subnet(n))
+                subnet_set_remove(&r->subnets, &n->subnet);
         name_released(&r->networks_from, n->name);
         owner_release(n->owner, &(Charge){ .networks = 1 });
         network_free(n);

@@ -49,7 +49,8 @@ EndedDomain *registry_ended(Registry *r, const char *name, uid_t uid);
 void registry_free_network_name(Registry *r, char buffer[OBJECT_NAME_MAX]);
 void registry_free_domain_name(Registry *r, char buffer[OBJECT_NAME_MAX]);
 
-/* A subnet of that prefix in the pool that no network here has. ERROR_NO_AVAILABLE_IPS. */
+/* A subnet of that prefix in the pool that no network here has, those left aside whose subnet is larger than their
+ * hosts need. ERROR_NO_AVAILABLE_IPS. */
 int registry_free_subnet(Registry *r, const Subnet *pool, uint8_t prefix, Subnet *ret, Error *e);
 
 /* The lowest uid of the range that no domain has. ERROR_QUOTA_EXCEEDED when all are taken. */

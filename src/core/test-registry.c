@@ -352,6 +352,35 @@ static void test_newest_ended_domain_is_found(void **state UNUSED) {
         registry_done(&r);
 }
 
+/* A subnet that was asked for larger than its hosts need keeps nobody from having a part of it. */
+static void test_large_subnets_are_not_kept_free(void **state UNUSED) {
+        Registry r;
+        Error e = ERROR_INIT;
+        registry_start(&r);
+        Subnet pool, subnet;
+        assert_int_equal(subnet_parse("10.64.0.0/28", &pool), 0);
+
+        registry_add_network(&r, make_network(&r, "debmarshal-0", 1000, "10.0.0.0/8", two_hosts));
+        registry_add_network(&r, make_network(&r, "debmarshal-1", 1000, "10.64.0.0/28", two_hosts));
+        assert_int_equal(registry_free_subnet(&r, &pool, 29, &subnet, &e), 0);
+        assert_int_equal(subnet.base, 0x0a400000);
+
+        /* As large as needed it counts, however it came to be; and one that does not goes without it. */
+        char *hosts[11] = { NULL };
+        for (size_t i = 0; i < 10; i++)
+                hosts[i] = alpha;
+        registry_add_network(&r, make_network(&r, "debmarshal-2", 1001, "10.64.0.0/28", hosts));
+        registry_remove_network(&r, registry_network(&r, "debmarshal-1"));
+        assert_true(registry_free_subnet(&r, &pool, 29, &subnet, &e) < 0);
+        assert_int_equal(e.id, ERROR_NO_AVAILABLE_IPS);
+        error_clear(&e);
+        registry_add_network(&r, make_network(&r, "debmarshal-3", 1001, "10.64.0.0/30", no_hosts));
+        registry_remove_network(&r, registry_network(&r, "debmarshal-2"));
+        assert_int_equal(registry_free_subnet(&r, &pool, 29, &subnet, &e), 0);
+        assert_int_equal(subnet.base, 0x0a400008);
+        registry_done(&r);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_names_round_trip),
@@ -362,6 +391,7 @@ int main(void) {
                 cmocka_unit_test(test_charges_go_with_the_thing),
                 cmocka_unit_test(test_many_domains_are_named_in_part),
                 cmocka_unit_test(test_smallest_names_and_subnets_are_found),
+                cmocka_unit_test(test_large_subnets_are_not_kept_free),
                 cmocka_unit_test(test_names_are_found_among_thousands),
                 cmocka_unit_test(test_jail_uids_run_out),
                 cmocka_unit_test(test_newest_ended_domain_is_found),

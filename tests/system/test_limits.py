@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from caller import DOMAIN, Caller, CallError, domain_path
+from caller import DOMAIN, NETWORK, Caller, CallError, domain_path, network_path
 from conftest import destroyed, refused
 from guests import Console, read_all
 
@@ -98,6 +98,21 @@ def test_no_addresses_left(alice, bob, root):
     bob.destroy_network(bob.create_network(big)[0])
     alice.destroy_network(small)
     refused("NoAvailableIPs", root.create_network, [f"h{n}" for n in range(600)])
+
+
+def test_a_large_subnet_is_not_the_pool(broker, alice, bob):
+    """Who asks for all of it takes no more of it than her hosts need, also once the daemon has come back."""
+    large = [alice.manager("CreateNetwork", "asa{sv}", ["a"], {"subnet": subnet})[0] for subnet in ("10.0.0.0/8", "10.99.0.0/23")]
+    bob.destroy_network(bob.create_network(["b"])[0])
+    broker.restart(kill=True)
+    small = bob.create_network(["b"])[0]
+    assert bob.get(network_path(small), NETWORK, "Subnet") == "10.99.0.0/29"
+    for name in large:
+        alice.destroy_network(name)
+    other = bob.create_network([])[0]
+    assert bob.get(network_path(other), NETWORK, "Subnet") == "10.99.0.8/29"
+    for name in (small, other):
+        bob.destroy_network(name)
 
 
 def test_a_failed_creation_costs_nothing(alice, network, create):
