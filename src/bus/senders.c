@@ -4,7 +4,7 @@
  * of the bus, and the loop does not wait for its answer:
  *
  *   call of a stranger --> held --GetConnectionUnixUser--> answer: the calls are read again, now of a known sender
- *                                                     \--> error: each is refused
+ *                                                     \--> error, none in ANSWER_USEC: each is refused
  *
  * What follows from the same sender is held behind them, so that calls keep their order: when the answer is there, a
  * held call passes only if it is the next, and what is not goes to the end of the queue again.
@@ -22,6 +22,10 @@
 #include <string.h>
 
 #include "base/string-util.h"
+#include "base/time-util.h"
+
+/* A bus that is busy answers late, and one that has gone ends the question: this is for one that stands still. */
+#define ANSWER_USEC (5 * 60 * USEC_PER_SEC)
 
 #define REMEMBERED_MAX 256
 #define HELD_MAX       REQUESTS_PER_UID_MAX /* calls of one client, until the bus says who that is */
@@ -118,13 +122,22 @@ static void refuse(sd_bus_message *m, ErrorId id, const char *why) {
         reply_error(m, &e);
 }
 
-static void refuse_held(Sender *s, const char *why) {
-        AUTO(string_drop) char *text = string_printf("The bus does not say who asks (%s)", why);
-
+static void refuse_held(Sender *s, ErrorId id, const char *why) {
         while (!STAILQ_EMPTY(&s->held)) {
-                refuse(STAILQ_FIRST(&s->held)->message, ERROR_ACCESS_DENIED, string_or(text, "nobody is known"));
+                refuse(STAILQ_FIRST(&s->held)->message, id, why);
                 held_remove(s, STAILQ_FIRST(&s->held));
         }
+}
+
+/* No answer is none: nothing is known against who asks. */
+static void refuse_unknown(Sender *s, const sd_bus_error *error) {
+        if (error && sd_bus_error_has_names(error, SD_BUS_ERROR_NO_REPLY, SD_BUS_ERROR_TIMEOUT)) {
+                refuse_held(s, ERROR_BUSY, "The bus has not said in time who asks: try again");
+                return;
+        }
+        const char *why = error ? string_or(error->message, error->name) : "its answer makes no sense";
+        AUTO(string_drop) char *text = string_printf("The bus does not say who asks (%s)", why);
+        refuse_held(s, ERROR_ACCESS_DENIED, string_or(text, "nobody is known"));
 }
 
 static int on_answer(sd_bus_message *m, void *userdata, UNUSED sd_bus_error *e) {
@@ -135,7 +148,7 @@ static int on_answer(sd_bus_message *m, void *userdata, UNUSED sd_bus_error *e) 
 
         s->question = sd_bus_slot_unref(s->question);
         if (r < 0 || uid == (uint32_t)-1) {
-                refuse_held(s, error ? string_or(error->message, error->name) : "its answer makes no sense");
+                refuse_unknown(s, error);
                 sender_free(s);
                 return 1;
         }
@@ -152,9 +165,16 @@ static int on_answer(sd_bus_message *m, void *userdata, UNUSED sd_bus_error *e) 
 }
 
 static int ask(Sender *s) {
-        return sd_bus_call_method_async(s->face->connection, &s->question, "org.freedesktop.DBus",
-                                        "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetConnectionUnixUser",
-                                        on_answer, s, "s", s->name);
+        sd_bus_message *m = NULL;
+
+        int r = sd_bus_message_new_method_call(s->face->connection, &m, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                               "org.freedesktop.DBus", "GetConnectionUnixUser");
+        if (r >= 0)
+                r = sd_bus_message_append(m, "s", s->name);
+        if (r >= 0)
+                r = sd_bus_call_async(s->face->connection, &s->question, m, on_answer, s, ANSWER_USEC);
+        sd_bus_message_unref(m);
+        return r;
 }
 
 static int hold_stranger(Face *f, const char *name, sd_bus_message *m) {

@@ -16,7 +16,7 @@
 #include "base/time-util.h"
 
 #define RETRY_USEC (5 * USEC_PER_SEC)
-#define ASK_USEC   (5 * USEC_PER_SEC) /* for what is asked of the bus itself */
+#define ASK_USEC   (5 * USEC_PER_SEC) /* for what is asked of the bus itself; who a sender is may take longer */
 
 static void join(Bus *b);
 

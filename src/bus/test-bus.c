@@ -520,6 +520,38 @@ static void test_unknown_senders_are_refused(void **state) {
         fake_bus_free(&b);
 }
 
+/* A busy bus is no reason to take a client for nobody: what else is asked of it may have run out of time by then. */
+static void test_a_slow_bus_is_waited_for(void **state) {
+        Fixture *f = *state;
+        sd_bus_message *replies[3];
+        FakeBus b;
+        fake_bus_new(f, &b);
+        assert_true(sd_bus_set_method_call_timeout(b.face->connection, 10 * USEC_PER_MSEC) >= 0);
+
+        ask_uid(&b, ":1.7", &replies[0]);
+        uint64_t until = now_monotonic_usec() + 50 * USEC_PER_MSEC;
+        while (b.n_questions == 0 || now_monotonic_usec() < until)
+                assert_true(sd_event_run(f->event, USEC_PER_MSEC) >= 0);
+        assert_null(replies[0]);
+        assert_true(sd_bus_reply_method_return(b.questions[0], "u", 1007u) >= 0);
+        turn(f, 20);
+        assert_uid(replies[0], 1007);
+
+        /* Nor is one that does not answer. It has not said that there is nobody. */
+        ask_uid(&b, ":1.8", &replies[1]);
+        ask_uid(&b, ":1.8", &replies[2]);
+        turn(f, 20);
+        assert_int_equal(b.n_questions, 2);
+        assert_true(sd_bus_reply_method_errorf(b.questions[1], SD_BUS_ERROR_NO_REPLY, "timed out") >= 0);
+        turn(f, 20);
+        for (size_t i = 1; i < ARRAY_LEN(replies); i++) {
+                assert_non_null(replies[i]);
+                assert_refused(replies[i], BUS_NAME ".Error.Busy", "try again");
+        }
+        assert_int_equal(b.face->n_senders, 1);
+        fake_bus_free(&b);
+}
+
 static void test_memory_of_senders_is_bounded(void **state) {
         Fixture *f = *state;
         static sd_bus_message *replies[REQUESTS_PER_UID_MAX + 2];
@@ -697,6 +729,7 @@ int main(void) {
                 TEST(test_senders_are_asked_for_once),
                 TEST(test_held_calls_keep_their_order),
                 TEST(test_unknown_senders_are_refused),
+                TEST(test_a_slow_bus_is_waited_for),
                 TEST(test_memory_of_senders_is_bounded),
                 TEST(test_waits_end_with_their_clients),
                 TEST(test_text_is_made_utf8),
