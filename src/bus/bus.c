@@ -154,9 +154,14 @@ static bool peer_measure(Face *f) {
 /* No method takes a descriptor, but a peer may send hundreds with a message, and those of one that it drops as
  * malformed sd-bus (252) forgets to close: anybody could use up all of ours. So while it reads, no number is free for
  * one. The kernel then discards them and says so, which ends the connection. Whatever is done with a message may open
- * files again. */
+ * files again.
+ *
+ * The same step writes the answers that wait, and without privilege the kernel sends no descriptor then: it allows a
+ * user as many under way, of all her processes, as the limit says. So a session's daemon does without. Its peers are
+ * the user herself, who has no need of a trick to harm it. To forbid it only while no answer waits would protect
+ * nothing: a peer that does not read has one wait for as long as it likes. */
 static void descriptors_forbid(Bus *b) {
-        if (b->no_descriptors || getrlimit(RLIMIT_NOFILE, &b->descriptors) < 0)
+        if (b->engine->scope != SCOPE_SYSTEM || b->no_descriptors || getrlimit(RLIMIT_NOFILE, &b->descriptors) < 0)
                 return;
         struct rlimit none = { .rlim_cur = 0, .rlim_max = b->descriptors.rlim_max };
         b->no_descriptors = setrlimit(RLIMIT_NOFILE, &none) >= 0;

@@ -307,6 +307,59 @@ static void test_peer_that_does_not_read_is_dropped(void **state) {
         close(fd);
 }
 
+static void send_descriptor(int to, int fd) {
+        _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = { 0 };
+        struct iovec byte = { .iov_base = (char[]){ 'x' }, .iov_len = 1 };
+        struct msghdr message = {
+                .msg_iov = &byte, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control
+        };
+        *CMSG_FIRSTHDR(&message) = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)),
+                                                     .cmsg_level = SOL_SOCKET,
+                                                     .cmsg_type = SCM_RIGHTS };
+        memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), &fd, sizeof fd);
+        assert_int_equal(sendmsg(to, &message, 0), 1);
+}
+
+/* Without privilege the kernel refuses to send a descriptor while more are under way than the limit allows, which must
+ * not be the one that holds while a message is read. */
+static void test_descriptors_wait_for_a_slow_reader(void **state) {
+        Fixture *f = *state;
+        sd_bus_message *m, *answer = NULL;
+        uint64_t queued = 0;
+        int ends[2], under_way[2];
+        f->engine.scope = SCOPE_SESSION;
+        sd_bus *c = client(f);
+        sd_bus_message_unref(ask(f, c, method(c, ROOT_PATH, "org.freedesktop.DBus.Peer", "Ping")));
+        if (geteuid() == 0)
+                assert_int_equal(seteuid(USER), 0);
+        assert_true(sd_bus_match_signal(c, NULL, NULL, NULL, NULL, "Descriptor", on_reply, &answer) >= 0);
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, under_way), 0);
+        send_descriptor(under_way[0], ends[1]);
+
+        Face *face = TAILQ_FIRST(&f->bus->faces);
+        for (unsigned i = 0; i < 10000 && queued < 2; i++) {
+                assert_true(sd_bus_emit_signal(face->connection, "/", "a.b", "Filler", "s", "with some text") >= 0);
+                assert_true(sd_bus_get_n_queued_write(face->connection, &queued) >= 0);
+        }
+        assert_int_equal(queued, 2);
+        assert_true(sd_bus_message_new_signal(face->connection, &m, "/", "a.b", "Descriptor") >= 0);
+        assert_true(sd_bus_message_append(m, "h", ends[0]) >= 0);
+        assert_true(sd_bus_send(face->connection, m, NULL) >= 0);
+        sd_bus_message_unref(m);
+        for (unsigned i = 0; i < 20000 && !answer && bus_peers(f->bus) > 0; i++)
+                assert_true(sd_event_run(f->event, 10 * USEC_PER_MSEC) >= 0);
+        assert_non_null(answer);
+        sd_bus_message_unref(answer);
+        sd_bus_close_unref(c);
+        for (size_t i = 0; i < 2; i++) {
+                close(ends[i]);
+                close(under_way[i]);
+        }
+        if (getuid() == 0)
+                assert_int_equal(seteuid(0), 0);
+}
+
 static void test_huge_message_is_cut_off_at_its_header(void **state) {
         Fixture *f = *state;
         int fd = rude_peer(f);
@@ -724,6 +777,7 @@ int main(void) {
                 TEST(test_lists_are_bounded),
                 TEST(test_others_objects_are_refused),
                 TEST(test_peer_that_does_not_read_is_dropped),
+                TEST(test_descriptors_wait_for_a_slow_reader),
                 TEST(test_huge_message_is_cut_off_at_its_header),
                 TEST(test_clients_that_expect_a_message_bus),
                 TEST(test_senders_are_asked_for_once),
