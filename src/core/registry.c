@@ -274,6 +274,11 @@ void registry_set_domain_state(Registry *r, Domain *d, DomainState next) {
                 r->listener->domain_changed(r->listener_data, d);
 }
 
+void registry_show_network(Registry *r, Network *n) {
+        if (!n->announced)
+                announce_network(r, n);
+}
+
 void registry_show_domain(Registry *r, Domain *d) {
         if (!d->announced)
                 announce_domain(r, d);

@@ -71,7 +71,9 @@ void registry_remove_ended(Registry *r, EndedDomain *d);
 
 void registry_set_network_state(Registry *r, Network *n, NetworkState next);
 void registry_set_domain_state(Registry *r, Domain *d, DomainState next);
-/* Announce a domain that is being created already now: there is something about it for its owner to do. */
+/* Announce one that is being created already now, or whose creation cannot be taken back: there is something about it
+ * for its owner to do. */
+void registry_show_network(Registry *r, Network *n);
 void registry_show_domain(Registry *r, Domain *d);
 
 /* Does a live domain on that network have this MAC? */

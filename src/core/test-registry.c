@@ -155,6 +155,16 @@ static void test_networks_are_announced_once_up(void **state UNUSED) {
         registry_remove_network(&r, n);
         assert_heard("");
 
+        /* Unless it stays. */
+        n = make_network(&r, "debmarshal-0", 1000, "10.64.0.0/29", no_hosts);
+        registry_add_network(&r, n);
+        registry_set_network_state(&r, n, NETWORK_DESTROYING);
+        registry_show_network(&r, n);
+        registry_show_network(&r, n);
+        assert_heard("+n debmarshal-0 ");
+        registry_remove_network(&r, n);
+        assert_heard("-n debmarshal-0 ");
+
         /* One found after a restart is announced as it is. */
         n = make_network(&r, "debmarshal-0", 1000, "10.64.0.0/29", no_hosts);
         n->state = NETWORK_FAILED;

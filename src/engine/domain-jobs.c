@@ -162,13 +162,15 @@ static void keep_log(Engine *e, const Domain *d) {
 }
 
 /* The record goes, replaced by what is kept of an ended domain (or by nothing when ended is NULL); then the rest. On
- * failure the domain stays, without a job, and may be destroyed again. */
+ * failure the domain, whose state is DESTROYING, stays without a job: it is shown, and may be destroyed again. */
 static int unrecord(Engine *e, Domain *d, EndedDomain *ended, Error *error) {
         if (ended)
                 keep_log(e, d);
         int r = store_remove_domain(e->store, d, ended, error);
-        if (r < 0)
+        if (r < 0) {
+                registry_show_domain(&e->registry, d);
                 return r;
+        }
 
         r = remove_tree(e->driver_host.domains_fd, d->name);
         if (r < 0) {
@@ -530,6 +532,8 @@ static void creation_withdraw(Domain *d) {
 
         job_free(d->job);
         domain_drop_guest(d);
+        d->end_reason = END_FAILED;
+        registry_set_domain_state(&e->registry, d, DOMAIN_DESTROYING);
         if (unrecord(e, d, NULL, &error) < 0)
                 log_domain(LOG_ERR, d, "Failed to unrecord domain %s: %s, ignoring", d->name, error_text(&error));
 }

@@ -6,8 +6,8 @@
  *
  *   destroy: record --> kill the keeper, unrecord --> it is dead, and the kernel has taken all else --> release, answer
  *
- * What cannot be unrecorded (a full file system) stays in the list as "destroying", without a job, and may be destroyed
- * again. */
+ * What cannot be unrecorded (a full file system) stays in the list as "destroying", without a job and for all to see,
+ * also if it never was up, and may be destroyed again. */
 #include "engine/internal.h"
 
 #include <errno.h>
@@ -58,10 +58,13 @@ static void job_free(struct NetworkJob *job) {
         free(job);
 }
 
+/* State DESTROYING. */
 static int unrecord(Engine *e, Network *n, Error *error) {
         int r = store_remove_network(e->store, n, error);
-        if (r < 0)
+        if (r < 0) {
+                registry_show_network(&e->registry, n);
                 return r;
+        }
 
         registry_remove_network(&e->registry, n);
         return 0;
@@ -304,6 +307,7 @@ static void creation_withdraw(Network *n) {
         AUTO(error_clear) Error error = ERROR_INIT;
 
         job_free(n->job);
+        registry_set_network_state(&e->registry, n, NETWORK_DESTROYING);
         if (unrecord(e, n, &error) < 0)
                 log_error("Failed to unrecord network %s: %s, ignoring", n->name, error_text(&error));
 }

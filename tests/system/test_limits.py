@@ -1,7 +1,9 @@
 """Quotas: what a user may hold, that it is given back, and that it is nobody else's."""
 
+import contextlib
 import os
 import socket
+import sqlite3
 import time
 
 import pytest
@@ -122,6 +124,46 @@ def test_a_failed_creation_costs_nothing(alice, network, create):
         refused("InvalidInput", alice.create_network, ["-"])
     held = dict(alice.manager("GetUsage"))[alice.user.uid]
     assert (held["networks"], held["domains"], held["memory"], held["vcpus"]) == (1, 0, 0, 0)
+
+
+@pytest.fixture
+def stuck_store(broker):
+    """Until bob has a network, no record comes to its proper state, and none goes."""
+    stuck = f"NOT EXISTS (SELECT * FROM network WHERE uid = {broker.people['bob'].uid})"
+
+    def change(*commands):
+        broker.daemon.kill()
+        with contextlib.closing(sqlite3.connect(os.path.join(broker.daemon.runtime_dir, "state.db"))) as database:
+            for command in commands:
+                database.execute(command)
+            database.commit()
+        broker.daemon.start()
+        broker.served()
+
+    triggers = {f"{event}_{table}": f"BEFORE {event} ON {table} WHEN {stuck}{more} BEGIN SELECT RAISE(FAIL, 'stuck'); END"
+                for table in ("network", "domain")
+                for event, more in (("DELETE", ""), ("UPDATE", " AND NEW.state IN ('up', 'paused')"))}
+    change(*(f"CREATE TRIGGER {name} {body}" for name, body in triggers.items()))
+    yield
+    change(*(f"DROP TRIGGER {name}" for name in triggers))
+
+
+def test_what_cannot_be_unrecorded_is_shown(alice, bob, network, create, stuck_store):
+    """A creation that fails and cannot be taken back is charged: its owner can see it, and destroy it by and by."""
+    for make in (lambda: alice.create_network([]), create):
+        with pytest.raises(CallError):
+            make()
+    (left,) = set(alice.network_names()) - {network.name}
+    assert alice.get(network_path(left), NETWORK, "State") == "destroying"
+    (domain,) = alice.domain_names()
+    assert alice.get(domain_path(domain), DOMAIN, "State") == "destroying"
+    unstick = bob.create_network([])[0]
+    alice.destroy_network(left)
+    alice.destroy_domain(domain)
+    held = dict(alice.manager("GetUsage"))[alice.user.uid]
+    assert (held["networks"], held["domains"]) == (1, 0)
+    alice.destroy_network(network.name)
+    bob.destroy_network(unstick)
 
 
 def test_charges_survive_the_daemon(broker, alice, network, create):
