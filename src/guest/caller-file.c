@@ -3,6 +3,9 @@
  *   openat2(path, O_PATH)      the walk, with the caller's rights; it calls no driver and hangs on no FIFO. Links are
  *        |                     followed, those of /proc ("magic" ones) are not: through them the worker would reach
  *        |                     what a process has open, itself included
+ *   fstatfs, mountinfo         in the system scope: whose server is behind it. A descriptor on a user's FUSE may stop
+ *        |                     for ever whoever closes it, and the daemon closes what it is given; such a file is not
+ *        |                     even opened, so that the worker can refuse it and end
  *   fstat, fstatfs             what it is: a regular file or a block device, on a file system that stores files
  *        |
  *   open(/proc/self/fd/N)      the same inode, whatever has happened to the path since: the caller's rights to read
@@ -23,6 +26,7 @@
 
 #include "base/fd.h"
 #include "base/string-util.h"
+#include "guest/fuse.h"
 
 #define PATH_SHOWN_MAX 300 /* bytes of a path that a message repeats */
 
@@ -119,6 +123,23 @@ static const char *kind_name(mode_t mode) {
         }
 }
 
+static int check_server(const FileRequest *w, int path_fd, Error *e) {
+        uid_t uid = 0;
+
+        if (!w->for_all)
+                return 0;
+        int r = fuse_of_user(path_fd, &uid);
+        if (r == 0)
+                return 0;
+        AUTO(string_drop)
+        char *text =
+                r < 0 ? string_printf("cannot tell whether a user's FUSE is behind it: %s", strerror(-r))
+                      : string_printf("it is on a FUSE file system that uid %u has mounted, and whose server could "
+                                      "stop the daemon: copy it, or use the session scope",
+                                      (unsigned)uid);
+        return file_refuse(w, ERROR_INVALID_INPUT, string_or(text, "it may be on a user's FUSE file system"), e);
+}
+
 static int check_kind(const FileRequest *w, int path_fd, struct stat *st, Error *e) {
         struct statfs fs;
 
@@ -169,7 +190,9 @@ int caller_file_open(const FileRequest *w, CallerFile *ret, Error *e) {
         path_fd = (int)syscall(SYS_openat2, AT_FDCWD, w->path, &how, sizeof how);
         if (path_fd < 0)
                 return refuse_errno(w, "reach", errno, e);
-        r = check_kind(w, path_fd, &st, e);
+        r = check_server(w, path_fd, e);
+        if (r >= 0)
+                r = check_kind(w, path_fd, &st, e);
         if (r < 0)
                 return r;
         r = reopen(w, path_fd, &fd, e);

@@ -12,7 +12,8 @@ typedef struct FileRequest {
         const char *what; /* "disk", "backing file", "kernel" */
         const char *path;
         bool writable;
-        uid_t uid; /* who this process has become */
+        uid_t uid;    /* who this process has become */
+        bool for_all; /* it goes to a daemon that serves others too, so nobody's server may hold up its use */
 } FileRequest;
 
 typedef struct CallerFile {

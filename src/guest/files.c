@@ -39,6 +39,7 @@ typedef struct Opened {
 typedef struct Collector {
         const DomainSpec *spec;
         uid_t uid;
+        bool privileged;
         Opened opened[FD_SET_MAX];
         size_t count; /* as reply->fds.count */
         WorkerReply *reply;
@@ -149,7 +150,8 @@ static int collect_disk(Collector *c, uint32_t index, Error *e) {
                 FileRequest w = { .what = depth == 0 ? "disk" : "backing file",
                                   .path = path,
                                   .writable = depth == 0 && !disk->read_only,
-                                  .uid = c->uid };
+                                  .uid = c->uid,
+                                  .for_all = c->privileged };
                 Qcow2Header h = { 0 };
                 char *next;
 
@@ -177,7 +179,7 @@ static int collect_disk(Collector *c, uint32_t index, Error *e) {
 }
 
 static int collect_boot(Collector *c, const char *what, const char *path, uint32_t id, Error *e) {
-        FileRequest w = { .what = what, .path = path, .uid = c->uid };
+        FileRequest w = { .what = what, .path = path, .uid = c->uid, .for_all = c->privileged };
         int fd = -1, r;
 
         if (!path)
@@ -193,7 +195,7 @@ static int collect_boot(Collector *c, const char *what, const char *path, uint32
 /* In the worker. */
 static int run(void *input, WorkerReply *reply, Error *e) {
         const FilesJob *j = input;
-        Collector c = { .spec = j->spec, .uid = j->uid, .reply = reply };
+        Collector c = { .spec = j->spec, .uid = j->uid, .privileged = j->privileged, .reply = reply };
         int r;
 
         if (j->privileged) {

@@ -4,8 +4,9 @@
  * Each disk must be a regular file or a block device that the caller may read and write (read only with :ro); kernel
  * and initrd, and backing files, regular files or block devices that the caller may read. FIFOs, sockets, directories,
  * character devices, anything on procfs, sysfs or devfs-like pseudo file systems, and descriptors of the worker itself
- * (/proc/self/fd, /dev/fd, /dev/stdin) are refused by what the opened descriptor is, not by name. A backing file that
- * is relative is relative to the image that names it; a chain is at most BACKING_CHAIN_MAX deep and has no loop. */
+ * (/proc/self/fd, /dev/fd, /dev/stdin) are refused by what the opened descriptor is, not by name. So is, in the system
+ * scope, what is on a FUSE file system that a user has mounted. A backing file that is relative is relative to the
+ * image that names it; a chain is at most BACKING_CHAIN_MAX deep and has no loop. */
 #pragma once
 
 #include "core/spawn.h"
@@ -38,7 +39,7 @@ struct FilesJob {
         /* In */
         const DomainSpec *spec;
         uid_t uid;
-        bool privileged; /* become uid first; else the daemon's own identity is the caller's */
+        bool privileged; /* system scope: become uid first; else the daemon's own identity is the caller's */
         uint64_t deadline_usec;
         void (*done)(FilesJob *j, GuestFiles *files, const Error *e); /* the callee takes the content of *files */
         void *userdata;

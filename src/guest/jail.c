@@ -339,8 +339,8 @@ static int find_again(int fd, const struct stat *st, int *ret_fd) {
         return 0;
 }
 
-/* Will the jail's uid be able to read it, once it stands in the jail? What a user's FUSE shows, it shows to that user
- * alone, whatever the mode says. */
+/* Will the jail's uid be able to read it, once it stands in the jail? What a FUSE shows, it may show to who mounted
+ * it alone, whatever the mode says. */
 static bool readable_inside(const Jail *j, int fd, const struct stat *st) {
         if (!j->privileged)
                 return S_ISREG(st->st_mode);

@@ -17,6 +17,7 @@ import pytest
 from bystander import Bystander
 from caller import CallError
 from conftest import refused
+from fuse import FLUSH, OPEN, Fuse
 from leaks import Process
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -145,6 +146,48 @@ def test_root_is_asked_for_a_disk_too(root):
             refused_soon(root.create_domain, network=network, memory="1M", disks=[path], hypervisor="null")
     finally:
         root.destroy_network(network)
+
+
+@pytest.fixture
+def mount_point(base):
+    path = os.path.join(base, "fuse")
+    os.mkdir(path, 0o755)
+    yield path
+    os.rmdir(path)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="there is no FUSE")
+def test_a_file_on_a_users_fuse(broker, alice, bob, room, mount_point, create):
+    """Who closes a file of hers waits for her server, and cannot be killed: the daemon is never given one."""
+    bystander = Bystander(bob, broker.daemon)
+    boot = alice.user.file("boot", b"boot")
+    with Fuse(mount_point, {"disk": bytes(1 << 20)}, alice.user, alice.user.uid) as fuse:
+        bad = fuse.path("disk")
+        os.symlink(bad, os.path.join(room, "link"))
+        top = os.path.join(room, "top")
+        subprocess.run(["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", bad, "-F", "raw", top, "1M"], check=True)
+        os.chown(top, alice.user.uid, alice.user.gid)
+        for how in ({"disks": [bad]}, {"disks": [bad], "extra": {"disk_formats": ["raw:ro"]}},
+                    {"disks": [os.path.join(room, "link")]},
+                    {"disks": [top], "extra": {"disk_formats": ["qcow2"]}},
+                    {"extra": {"kernel": bad, "initrd": boot}}, {"extra": {"kernel": boot, "initrd": bad}}):
+            # Not so long that the server's patience has ended meanwhile.
+            with pytest.raises(CallError) as info:
+                create(hypervisor="null", **how)
+            assert info.value.name == "InvalidInput", info.value
+            assert f"uid {alice.user.uid} has mounted" in info.value.message, info.value
+            bystander.check()
+        assert not fuse.seen & {OPEN, FLUSH}, fuse.seen
+        assert fuse.is_alive()
+    bystander.leave()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="there is no FUSE")
+def test_a_file_on_roots_fuse(alice, mount_point, create):
+    """What root has mounted for all, she may use."""
+    with Fuse(mount_point, {"disk": bytes(1 << 20)}, alice.user, 0, flushes=True) as fuse:
+        alice.destroy_domain(create(hypervisor="null", disks=[fuse.path("disk")]))
+        assert OPEN in fuse.seen
 
 
 def test_what_a_client_holds_is_not_the_daemons(broker, alice, secret, create):
