@@ -9,6 +9,17 @@ int boot_check(const DriverHost *host, const DomainSpec *spec, Error *e) {
         return spec->bootloader ? boot_loaders_find(&host->settings->boot_loaders, spec->bootloader, &path, e) : 0;
 }
 
+int boot_check_size(const GuestFiles *files, const DomainSpec *spec, Error *e) {
+        char size[SIZE_TEXT_MAX], limit[SIZE_TEXT_MAX];
+        uint64_t kernel = files->kernel_size, initrd = files->initrd_size;
+
+        if (kernel <= spec->memory && initrd <= spec->memory - kernel)
+                return 0;
+        return error_set(e, ERROR_INVALID_INPUT, "Kernel and initrd (%s) do not fit into the domain's memory (%s)",
+                         size_format(kernel + initrd < kernel ? UINT64_MAX : kernel + initrd, size),
+                         size_format(spec->memory, limit));
+}
+
 int boot_start(BootLoaderJob *j, Guest *g, Error *e) {
         const DriverSettings *settings = g->host->settings;
         const DomainSpec *spec = &g->domain->spec;

@@ -305,6 +305,18 @@ def test_kind_race(broker, alice, bob, network, room):
     bystander.leave()
 
 
+def test_kernel_and_initrd_larger_than_memory(alice, room, create):
+    """They are copied into the jail, since only she may read them; what they take is not to exceed what she is charged."""
+    boot = alice.user.file("boot", b"boot")
+    huge = alice.user.disk("room/huge", size=1 << 30)
+    half = alice.user.disk("room/half", size=9 << 20)
+    for kernel, initrd in ((boot, huge), (huge, boot), (half, half)):
+        with pytest.raises(CallError) as info:
+            create(hypervisor="qemu", memory="16M", extra={"kernel": kernel, "initrd": initrd})
+        assert info.value.name == "InvalidInput", info.value
+        assert "do not fit into the domain's memory (16 MiB)" in info.value.message, info.value
+
+
 def test_kernel_race(alice, network, room, secret, image):
     """The kernel and the initrd are files of the jail: what is in them is hers or the domain is not."""
     shutil.copy(image.kernel, os.path.join(room, "vmlinuz"))

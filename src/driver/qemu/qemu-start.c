@@ -439,7 +439,11 @@ static void build_jail(QemuGuest *q) {
         Guest *g = &q->guest;
         Jail *j = &q->jail;
 
-        *j = (Jail){ .privileged = g->host->privileged, .uid = g->domain->jail_uid, .gid = g->domain->jail_uid };
+        *j = (Jail){ .privileged = g->host->privileged,
+                     .uid = g->domain->jail_uid,
+                     .gid = g->domain->jail_uid,
+                     /* Kernel and initrd fit, unless they have grown since they were measured. */
+                     .copy_max = g->domain->spec.memory };
         jail_add_system(j, q->program);
         jail_add_bind(j, q->console_in_path, QEMU_CONSOLE_PATH ".in", false);
         jail_add_bind(j, q->console_out_path, QEMU_CONSOLE_PATH ".out", false);
@@ -479,7 +483,9 @@ static int begin(QemuGuest *q, Error *e) {
 
 /* NEW or LOADING -> SPAWNING. */
 static int launch(QemuGuest *q, Error *e) {
-        int r = begin(q, e);
+        int r = boot_check_size(&q->guest.files, &q->guest.domain->spec, e);
+        if (r >= 0)
+                r = begin(q, e);
         if (r >= 0)
                 r = qemu_files_make(q, e);
         if (r >= 0)

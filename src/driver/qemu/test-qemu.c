@@ -326,6 +326,44 @@ static void test_refused_record(void **state) {
         run_end(&r);
 }
 
+/* In the system scope they are copied for the jail's uid, in memory that nobody is charged with. */
+static void test_kernel_larger_than_memory(void **state) {
+        AUTO(error_clear) Error e = ERROR_INIT;
+        Run r;
+
+        (void)state;
+        make_disk("kernel", 1 << 20);
+        make_disk("initrd", (64 << 20) + 1);
+        begin_bare(&r, "debmarshal-1", "x86_64");
+        r.domain.spec.memory = 64 << 20;
+        r.domain.spec.kernel = strdup("/kernel");
+        r.domain.spec.initrd = strdup("/initrd");
+        GuestFiles *f = &r.guest->files;
+        f->kernel_fd = openat(harness.host.domains_fd, "kernel", O_RDONLY | O_CLOEXEC);
+        f->initrd_fd = openat(harness.host.domains_fd, "initrd", O_RDONLY | O_CLOEXEC);
+        f->kernel_size = 1 << 20;
+        f->initrd_size = 63 << 20; /* as it was measured before it grew */
+        if (harness.host.privileged) {
+                assert_int_equal(qemu_driver.start(r.guest, NULL), 0);
+                check_start_fails(&r, ERROR_HYPERVISOR_FAILED, "File too large");
+                run_end(&r);
+                begin_bare(&r, "debmarshal-2", "x86_64");
+                r.domain.spec.memory = 64 << 20;
+                f = &r.guest->files;
+        }
+        f->kernel_size = 1 << 20;
+        f->initrd_size = 64 << 20;
+        assert_true(qemu_driver.start(r.guest, &e) < 0);
+        assert_int_equal(e.id, ERROR_INVALID_INPUT);
+        assert_string_equal(error_text(&e), "Kernel and initrd (65 MiB) do not fit into the domain's memory (64 MiB)");
+        f->kernel_size = f->initrd_size = UINT64_MAX;
+        error_clear(&e);
+        assert_true(qemu_driver.start(r.guest, &e) < 0);
+        assert_int_equal(e.id, ERROR_INVALID_INPUT);
+        run_check_clean(&r);
+        run_end(&r);
+}
+
 /* It may pass at any step of the start. */
 static void test_deadline(void **state) {
         (void)state;
@@ -697,6 +735,7 @@ int main(void) {
                 TEST(test_backing_chain),
                 TEST(test_block_device),
                 TEST(test_refused_record),
+                TEST(test_kernel_larger_than_memory),
                 TEST(test_deadline),
                 TEST(test_too_much),
                 TEST(test_stop_while_starting),

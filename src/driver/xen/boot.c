@@ -217,14 +217,15 @@ static int build(XenGuest *x, Error *e) {
         int fds[2 + DISKS_PER_DOMAIN_MAX + NICS_PER_DOMAIN_MAX];
         const Guest *g = &x->guest;
 
-        for (size_t i = 0; i < g->domain->spec.n_nics; i++) {
+        int r = boot_check_size(&g->files, &g->domain->spec, e);
+        for (size_t i = 0; r >= 0 && i < g->domain->spec.n_nics; i++) {
                 int *namespaces = x->namespaces[i];
                 fd_drop(&namespaces[ENTER_USER]);
                 fd_drop(&namespaces[ENTER_NET]);
-                int r = g->events->namespaces(&x->guest, i, &namespaces[ENTER_USER], &namespaces[ENTER_NET], e);
-                if (r < 0)
-                        return r;
+                r = g->events->namespaces(&x->guest, i, &namespaces[ENTER_USER], &namespaces[ENTER_NET], e);
         }
+        if (r < 0)
+                return r;
         x->work.start = (StartWork){ .domain = g->domain,
                                      .files = &g->files,
                                      .type = x->type,

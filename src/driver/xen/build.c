@@ -135,17 +135,12 @@ static int make_channels(Build *b, Error *e) {
 
 /* ---- the image ---- */
 
-/* A copy, since the file is the caller's: it may change, or shrink under a mapping. It must fit into the guest anyway.
- */
-static int read_image(const Build *b, int fd, uint64_t size, const char *what, char **ret, size_t *ret_length,
-                      Error *e) {
-        uint64_t memory = b->who->domain->spec.memory;
-
-        if (size > memory)
-                return error_set(e, ERROR_INVALID_INPUT, "The %s is larger than the domain's memory", what);
+/* A copy, since the file is the caller's: it may change, or shrink under a mapping. It fits into the guest, unless it
+ * has grown since the daemon measured it. */
+static int read_image(const Build *b, int fd, const char *what, char **ret, size_t *ret_length, Error *e) {
         if (lseek(fd, 0, SEEK_SET) < 0)
                 return error_set_errno(e, errno, "Failed to read the %s", what);
-        int r = fd_read_all(fd, memory, ret, ret_length);
+        int r = fd_read_all(fd, b->who->domain->spec.memory, ret, ret_length);
         return r < 0 ? error_set_errno(e, r, "Failed to read the %s", what) : 0;
 }
 
@@ -154,9 +149,9 @@ static int load_image(Build *b, const GuestFiles *files, Error *e) {
 
         if (is_hvm(b->who))
                 return build_hvm_load(b, e);
-        int r = read_image(b, files->kernel_fd, files->kernel_size, "kernel", &b->kernel, &kernel_size, e);
+        int r = read_image(b, files->kernel_fd, "kernel", &b->kernel, &kernel_size, e);
         if (r >= 0 && files->initrd_fd >= 0)
-                r = read_image(b, files->initrd_fd, files->initrd_size, "initrd", &b->initrd, &initrd_size, e);
+                r = read_image(b, files->initrd_fd, "initrd", &b->initrd, &initrd_size, e);
         if (r < 0)
                 return r;
         if (xc_dom_kernel_max_size(b->image, b->who->domain->spec.memory) != 0 ||

@@ -459,7 +459,8 @@ static void build_jail(Model *m) {
         *j = (Jail){ .privileged = g->host->privileged,
                      .uid = g->domain->jail_uid,
                      .gid = g->domain->jail_uid,
-                     .filtered = true, /* Debian's Xen QEMU is built without a filter of its own */
+                     .copy_max = g->domain->spec.memory, /* kernel and initrd fit, unless they have grown */
+                     .filtered = true,                   /* Debian's Xen QEMU is built without a filter of its own */
                      .becomes_itself = true };
         jail_add_system(j, m->program);
         jail_add_bind(j, STORE_SOCKET, STORE_SOCKET, true);
