@@ -63,6 +63,11 @@ typedef struct QemuGuest {
         EndReason end_reason;
         const char *end_text; /* static */
 
+        /* Whether it is paused, as its events say: told at most once in a while, however fast they come. */
+        bool paused, paused_untold;
+        bool asking_status, ask_again; /* why it paused */
+        sd_event_source *quiet;        /* until it passes nothing is told */
+
         QemuRequest *reset;        /* waits for the RESET event */
         sd_event_source *settling; /* a reset is over when this passes */
         unsigned n_requests;       /* ever, for names and numbers that must differ */
@@ -97,6 +102,8 @@ void qemu_ended_later(QemuGuest *q, EndReason reason, const char *text);
 /* qemu-requests.c */
 void qemu_event(void *guest, const char *name, json_t *data);
 void qemu_reset_gone(QemuGuest *q);
+/* Nothing more is told of its being paused. */
+void qemu_forget_paused(QemuGuest *q);
 int qemu_pause(Guest *g, GuestAnswer answer, void *userdata, Error *e);
 int qemu_resume(Guest *g, GuestAnswer answer, void *userdata, Error *e);
 int qemu_shutdown(Guest *g, GuestAnswer answer, void *userdata, Error *e);

@@ -3,7 +3,15 @@
  * Each request is one QemuRequest, which lives from the call until its one answer; the monitor's client answers every
  * command once, so none is lost when the guest goes. A reset takes several steps, the middle of which is an event:
  * while it is waited for, the request hangs on QemuGuest.reset, from where the end of the guest or of the connection
- * takes it. */
+ * takes it.
+ *
+ * The emulator may be hostile, and telling the engine that it was paused or goes on costs a record and a signal to
+ * every client. So a change is told at once when there has been none for QUIET_USEC; otherwise the last one when that
+ * has passed, or before the answer to a request, which it precedes:
+ *
+ *   quiet --STOP, RESUME: told--> waiting --STOP, RESUME--> waiting, untold --timer, answer: told--> waiting
+ *     ^                              |
+ *     +------------ timer -----------+                                                                       */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -15,6 +23,7 @@
 
 #define SETTLE_USEC  (3 * USEC_PER_SEC)
 #define SETTLED_USEC (200 * USEC_PER_MSEC)
+#define QUIET_USEC   (100 * USEC_PER_MSEC)
 
 struct QemuRequest {
         QemuGuest *guest;
@@ -58,8 +67,14 @@ static void request_finish(QemuRequest *r, const Error *e) {
         answer(userdata, fd, e);
 }
 
+static void tell_paused(QemuGuest *q);
+
 static void on_answer(void *userdata, UNUSED json_t *result, const Error *e) {
-        request_finish(userdata, e);
+        QemuRequest *r = userdata;
+
+        if (!e)
+                tell_paused(r->guest);
+        request_finish(r, e);
 }
 
 /* One command, whose answer is the request's. */
@@ -250,12 +265,59 @@ static void guest_shut_down(QemuGuest *q, json_t *data) {
                 qemu_ended_later(q, END_CRASH, "the emulator was told to end");
 }
 
+static void guest_stopped(void *userdata, json_t *result, const Error *failure);
+
+/* One question at a time: an answer that was on its way already may be older than the last pause. */
+static void ask_why_paused(QemuGuest *q) {
+        q->ask_again = q->asking_status;
+        if (!q->asking_status)
+                q->asking_status = qmp_send(q->qmp, "query-status", NULL, -1, guest_stopped, q, NULL) >= 0;
+}
+
 static void guest_stopped(void *userdata, json_t *result, const Error *failure) {
         QemuGuest *q = userdata;
         const char *status = failure ? NULL : json_string_value(json_object_get(result, "status"));
 
-        if (q->state == QEMU_UP && string_equal(status, "internal-error"))
+        q->asking_status = false;
+        if (q->state != QEMU_UP)
+                return;
+        if (string_equal(status, "internal-error"))
                 qemu_ended_later(q, END_CRASH, "the guest's processor failed");
+        else if (q->ask_again && !failure)
+                ask_why_paused(q);
+}
+
+static int on_quiet(UNUSED sd_event_source *s, UNUSED uint64_t usec, void *userdata) {
+        QemuGuest *q = userdata;
+
+        q->quiet = sd_event_source_disable_unref(q->quiet);
+        tell_paused(q);
+        return 0;
+}
+
+/* If there is anything to be told. */
+static void tell_paused(QemuGuest *q) {
+        if (!q->paused_untold || q->state != QEMU_UP || q->ended)
+                return;
+        q->paused_untold = false;
+        q->quiet = sd_event_source_disable_unref(q->quiet);
+        (void)sd_event_add_time_relative(q->guest.host->event, &q->quiet, CLOCK_MONOTONIC, QUIET_USEC, 0, on_quiet, q);
+        if (q->paused)
+                ask_why_paused(q);
+        q->guest.events->paused(&q->guest, q->paused);
+}
+
+static void note_paused(QemuGuest *q, bool paused) {
+        q->later_paused = false; /* what it said before is no longer so */
+        q->paused = paused;
+        q->paused_untold = true;
+        if (!q->quiet)
+                tell_paused(q);
+}
+
+void qemu_forget_paused(QemuGuest *q) {
+        q->quiet = sd_event_source_disable_unref(q->quiet);
+        q->paused_untold = false;
 }
 
 /* Before UP whatever happens shows in the answers to our own questions. */
@@ -270,9 +332,8 @@ void qemu_event(void *guest, const char *name, json_t *data) {
                 qemu_ended_later(q, END_CRASH, "the guest's kernel panicked");
         else if (string_equal(name, "RESET"))
                 was_reset(q);
-        else if (string_equal(name, "STOP") && !q->ended) {
-                (void)qmp_send(q->qmp, "query-status", NULL, -1, guest_stopped, q, NULL);
-                q->guest.events->paused(&q->guest, true);
-        } else if (string_equal(name, "RESUME") && !q->ended)
-                q->guest.events->paused(&q->guest, false);
+        else if (string_equal(name, "STOP") && !q->ended)
+                note_paused(q, true);
+        else if (string_equal(name, "RESUME") && !q->ended)
+                note_paused(q, false);
 }

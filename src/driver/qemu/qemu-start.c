@@ -129,6 +129,7 @@ static void finish(QemuGuest *q) {
         if (q->qmp)
                 qmp_close(q->qmp); /* answers what is under way */
         qemu_reset_gone(q);
+        qemu_forget_paused(q);
         qemu_files_remove(q);
         qemu_set_state(q, QEMU_GONE);
         if (failed)
@@ -205,6 +206,7 @@ static void process_ended(Process *p, const ChildExit *exit) {
         if (q->qmp)
                 qmp_close(q->qmp);
         qemu_reset_gone(q);
+        qemu_forget_paused(q);
         if (q->ended) /* told, or about to be */
                 return;
         q->ended = true;
@@ -578,6 +580,7 @@ void qemu_release(QemuGuest *q) {
         process_done(&q->process);
         q->qmp = qmp_free(q->qmp);
         qemu_reset_gone(q);
+        qemu_forget_paused(q);
         q->timer = sd_event_source_disable_unref(q->timer);
         q->later = sd_event_source_disable_unref(q->later);
         words_done(&q->words);

@@ -17,6 +17,7 @@
 #include "base/string-util.h"
 #include "base/time-util.h"
 #include "driver/qemu/kvm-probe.h"
+#include "driver/qemu/qemu-internal.h"
 #include "driver/test-harness.h"
 
 static Harness harness;
@@ -432,6 +433,55 @@ static void test_killed(void **state) {
         run_end(&r);
 }
 
+/* An emulator that does nothing but say that it pauses and goes on. */
+static void flood(Run *r, unsigned n) {
+        for (unsigned i = 0; i < n; i++) {
+                qemu_event(r->guest, "STOP", NULL);
+                qemu_event(r->guest, "RESUME", NULL);
+        }
+}
+
+static void test_flood_of_pauses(void **state) {
+        Run r;
+
+        (void)state;
+        begin_bare(&r, "debmarshal-1", "x86_64");
+        run_start(&r);
+        run_for(&r, 150);
+        unsigned before = r.paused_calls;
+        flood(&r, 1000);
+        assert_int_equal(r.paused_calls, before + 1); /* the first at once */
+        assert_true(r.paused);
+        run_for(&r, 250);
+        assert_int_equal(r.paused_calls, before + 2); /* then the last */
+        assert_false(r.paused);
+
+        before = r.paused_calls;
+        for (unsigned i = 0; i < 50; i++) {
+                flood(&r, 10);
+                run_for(&r, 10);
+        }
+        assert_in_range(r.paused_calls, before + 3, before + 12);
+
+        /* An answer does not come before the state that it means, and there is room for the question. */
+        flood(&r, 1000);
+        run_request(&r, qemu_driver.pause);
+        assert_false(r.answer_failed);
+        assert_true(r.paused);
+        flood(&r, 1000);
+        run_request(&r, qemu_driver.resume);
+        assert_false(r.answer_failed);
+        assert_false(r.paused);
+
+        /* Nothing comes after the end. */
+        flood(&r, 1000);
+        before = r.paused_calls;
+        run_stop(&r);
+        run_for(&r, 150);
+        assert_int_equal(r.paused_calls, before);
+        run_end(&r);
+}
+
 /* Requests under way are answered when the guest goes. */
 static void test_stop_answers(void **state) {
         Run r;
@@ -740,6 +790,7 @@ int main(void) {
                 TEST(test_too_much),
                 TEST(test_stop_while_starting),
                 TEST(test_killed),
+                TEST(test_flood_of_pauses),
                 TEST(test_stop_answers),
                 TEST(test_adopt),
                 TEST(test_adopt_without_monitor),
