@@ -25,6 +25,9 @@
 #include "core/user.h"
 
 #define NOBODY_GID 65534
+/* The namespaces that the child makes for itself: while the kernel takes many networks apart, making one takes it
+ * seconds, and the daemon is not to wait. */
+#define CLONE_LATER (CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
 
 /* Set before the fork, read in the child. */
 static pid_t parent_pid; /* as getppid() shows it to the child */
@@ -92,7 +95,7 @@ pid_t child_fork(uint64_t clone_flags, int *ret_pidfd) {
         int pidfd = -1; /* may be set where the clone fails */
 
         before_fork(clone_flags, &signals);
-        pid_t pid = after_fork(clone_plain(clone_flags, &pidfd), &signals);
+        pid_t pid = after_fork(clone_plain(clone_flags & ~(uint64_t)CLONE_LATER, &pidfd), &signals);
         if (pid > 0)
                 *ret_pidfd = pidfd;
         return pid;
@@ -102,7 +105,11 @@ pid_t child_fork_as(uid_t uid, gid_t gid, uint64_t clone_flags, const ChildFds *
         sigset_t signals;
 
         before_fork(clone_flags, &signals);
-        return after_fork(clone_as(uid, gid, clone_flags, kept, n_kept, ret_pidfd), &signals);
+        return after_fork(clone_as(uid, gid, clone_flags & ~(uint64_t)CLONE_LATER, kept, n_kept, ret_pidfd), &signals);
+}
+
+int child_unshare(uint64_t clone_flags) {
+        return unshare((int)(clone_flags & CLONE_LATER)) < 0 ? -errno : 0;
 }
 
 /* The lowest listed descriptor from first on; -1: none. */

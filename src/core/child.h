@@ -11,7 +11,10 @@
 
 /* As fork(): 0 in the child, else its pid with *ret_pidfd, or negative errno. In the child every signal has its default
  * action and is unblocked, and SIGKILL comes when the daemon dies, until the first change of identity or
- * child_outlive_parent(). Its first act must be child_close_others(). */
+ * child_outlive_parent(). Its first act must be child_close_others().
+ *
+ * Of clone_flags only the user and PID namespaces are made by the fork; for the others, which may take the kernel
+ * seconds, the child calls child_unshare() with the same flags, once it has closed what is not its own. */
 pid_t child_fork(uint64_t clone_flags, int *ret_pidfd);
 
 /* Some lists of descriptors; negative ones are skipped. */
@@ -26,6 +29,9 @@ int child_close_others(const ChildFds *lists, size_t n_lists);
 
 /* The same with clone_as(). */
 pid_t child_fork_as(uid_t uid, gid_t gid, uint64_t clone_flags, const ChildFds *kept, size_t n_kept, int *ret_pidfd);
+
+/* 0 or negative errno. */
+int child_unshare(uint64_t clone_flags);
 
 /* The effective ids that the daemon had outside of a new user namespace, in which getuid() knows nothing yet. */
 uid_t child_outside_uid(void);

@@ -21,7 +21,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,10 +31,7 @@
 #include "base/fd.h"
 
 #define GRACE_USEC (1000 * 1000)
-/* The namespaces that the child makes for itself: while the kernel takes many networks apart, making one takes it
- * seconds, and the daemon is not to wait. */
-#define CLONE_LATER (CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
-#define GO          'g'
+#define GO         'g'
 
 /* SPAWN_IDLE is where nothing is to be done: before the start, and after done(). */
 enum { SPAWN_IDLE, SPAWN_PREPARING, SPAWN_HELD, SPAWN_RELEASED, SPAWN_REAPING };
@@ -160,8 +156,9 @@ static _Noreturn void spawn_child(const Spawn *s, ChildEnds ends) {
                 child_fail(ends.status, errno, "start a session");
         if (chdir("/") < 0) /* not where the daemon was started, which may be below what its new owner may not enter */
                 child_fail(ends.status, errno, "go to the root directory");
-        if (unshare((int)(s->clone_flags & CLONE_LATER)) < 0)
-                child_fail(ends.status, errno, "make its namespaces");
+        r = child_unshare(s->clone_flags);
+        if (r < 0)
+                child_fail(ends.status, r, "make its namespaces");
         ends.null = open("/dev/null", O_RDWR | O_CLOEXEC);
         if (ends.null < 0)
                 child_fail(ends.status, errno, "open /dev/null");
@@ -327,14 +324,13 @@ static int spawn_watch(Spawn *s) {
 }
 
 static pid_t fork_child(Spawn *s, const Pipes *p) {
-        const uint64_t flags = s->clone_flags & ~(uint64_t)CLONE_LATER;
         const int own[] = { p->status[1], p->go[0] };
         ChildFds kept[4];
 
         if (s->become_uid == (uid_t)-1)
-                return child_fork(flags, &s->pidfd);
+                return child_fork(s->clone_flags, &s->pidfd);
         list_own(s, own, kept);
-        return child_fork_as(s->become_uid, s->become_gid, flags, kept, ARRAY_LEN(kept), &s->pidfd);
+        return child_fork_as(s->become_uid, s->become_gid, s->clone_flags, kept, ARRAY_LEN(kept), &s->pidfd);
 }
 
 int spawn_start(Spawn *s, sd_event *event, Error *e) {

@@ -496,6 +496,60 @@ static int run_in_namespaces(void *input UNUSED, WorkerReply *reply, Error *e UN
         return say(reply, getpid() == 1 && !worker_is_orphan() ? 0 : -1);
 }
 
+static int run_look_at_namespaces(void *input, WorkerReply *reply, Error *e UNUSED) {
+        static const char *const names[] = { "mnt", "net", "ipc", "uts" };
+        const int *parents = input;
+        int same = 0;
+
+        for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+                char path[32];
+                struct stat own, daemons;
+                snprintf(path, sizeof path, "/proc/self/ns/%s", names[i]);
+                if (fstat(parents[i], &daemons) < 0 || stat(path, &own) < 0 || own.st_ino == daemons.st_ino)
+                        same |= 1 << i;
+        }
+        return say(reply, same);
+}
+
+/* The same that a jail asks for. */
+static void test_more_namespaces(void **state) {
+        static const char *const names[] = { "mnt", "net", "ipc", "uts" };
+        Baseline *b = *state;
+        Worker w;
+        Outcome o;
+        int fds[ARRAY_LEN(names)];
+
+        for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+                char path[32];
+                snprintf(path, sizeof path, "/proc/self/ns/%s", names[i]);
+                fds[i] = open(path, O_RDONLY | O_CLOEXEC);
+                assert_true(fds[i] >= 0);
+        }
+        setup(&w, &o, run_look_at_namespaces);
+        w.input = fds;
+        w.keep = fds;
+        w.n_keep = ARRAY_LEN(fds);
+        w.clone_flags = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | (geteuid() == 0 ? 0 : CLONE_NEWUSER);
+        run_to_end(b->event, &w, &o);
+        assert_int_equal(said(&o), 0);
+        for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+                close(fds[i]);
+}
+
+/* They are the child's to make: the start does not wait for the kernel. */
+static void test_namespaces_without_privilege(void **state) {
+        Baseline *b = *state;
+        Worker w;
+        Outcome o;
+
+        setup(&w, &o, run_in_namespaces);
+        w.clone_flags = CLONE_NEWNET | CLONE_NEWNS;
+        run_to_end(b->event, &w, &o);
+        assert_true(o.failed);
+        assert_int_equal(o.id, ERROR_INTERNAL);
+        assert_string_equal(o.text, "cannot make its namespaces: Operation not permitted");
+}
+
 static void test_namespaces(void **state) {
         Baseline *b = *state;
         Worker w;
@@ -566,9 +620,11 @@ int main(void) {
                 TEST(test_drop_capabilities),
                 TEST(test_map_root),
                 TEST(test_namespaces),
+                TEST(test_more_namespaces),
                 TEST(test_orphan),
         };
-        const struct CMUnitTest plain[] = { TEST(test_become_without_privilege) };
+        const struct CMUnitTest plain[] = { TEST(test_become_without_privilege),
+                                            TEST(test_namespaces_without_privilege) };
         int r = cmocka_run_group_tests(tests, NULL, NULL);
         bool was_root = geteuid() == 0;
         if (r != 0 || (was_root && setresuid(54321, 54321, 54321) < 0) ||

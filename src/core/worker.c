@@ -69,6 +69,9 @@ static int run_in_child(const Worker *w, WorkerReply *reply, int socket, Error *
                 r = fd_fill_stdio();
         if (r < 0)
                 return error_set_errno(e, r, "cannot arrange descriptors");
+        r = child_unshare(w->clone_flags);
+        if (r < 0)
+                return error_set_errno(e, r, "cannot make its namespaces");
 
         answer_socket = socket;
         r = w->run(w->input, reply, e);
