@@ -125,8 +125,10 @@ static int decode(const Worker *w, const Packet *p, size_t length, WorkerReply *
 static int on_dead(sd_event_source *source UNUSED, int fd, uint32_t revents UNUSED, void *userdata) {
         Worker *w = userdata;
         ChildExit exit = { CHILD_UNKNOWN, 0 };
-        if (process_reap(fd, &exit) == 0)
+        if (process_reap(fd, &exit) == 0) {
+                w->source = sd_event_source_disable_unref(w->source); /* traced; the deadline ends it */
                 return 0;
+        }
 
         AUTO(error_clear) Error e = ERROR_INIT;
         char how[CHILD_EXIT_TEXT_MAX];

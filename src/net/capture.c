@@ -132,7 +132,7 @@ static void on_spawned(Spawn *s, const Error *failure) {
         AUTO(error_clear) Error e = ERROR_INIT;
 
         if (failure) {
-                bool misnamed = c->device && s->child_errno == ENODEV;
+                bool misnamed = c->has_device && s->child_errno == ENODEV;
                 error_set(&e, misnamed ? ERROR_INVALID_INPUT : failure->id, "%s", error_text(failure));
         } else {
                 int r = process_watch(&c->process, c->host->event, &s->id, spawn_take_pidfd(s), on_ended, c);
@@ -194,6 +194,7 @@ int capture_start(Capture *c, const Network *n, Error *e) {
         int r = open_descriptors(c, n, e);
         if (r == 0) {
                 c->owner_uid = n->owner->uid;
+                c->has_device = c->device != NULL;
                 describe_spawn(c);
                 r = spawn_start(&c->spawn, c->host->event, e);
         }

@@ -39,7 +39,7 @@ typedef struct Capture Capture;
 struct Capture {
         /* In */
         const NetHost *host;
-        const char *device;
+        const char *device; /* the caller's, as long as capture_start() runs */
         /* The stream has begun (e NULL: read_fd is the reader's end, the callee's), or it failed. */
         void (*started)(Capture *c, int read_fd, const Error *e);
         /* It has ended, for whatever reason, after started() without error. May free. */
@@ -51,6 +51,7 @@ struct Capture {
         int fds[3];        /* the program's: packet socket (made in the child), keeper, program */
         int write_fd, read_fd;
         uid_t owner_uid;
+        bool has_device;
         char *argv[4];
         char parent[16];
         Spawn spawn;

@@ -152,8 +152,7 @@ static void close_files(NullGuest *n) {
         fd_drop(&n->in);
         fd_drop(&n->out);
         guest_files_clear(&n->guest.files);
-        for (size_t i = 0; i < n->guest.n_taps; i++)
-                fd_drop(&n->guest.taps[i]);
+        taps_abandon(n->guest.host->event, n->guest.taps, n->guest.n_taps);
 }
 
 static void finish(NullGuest *n) {

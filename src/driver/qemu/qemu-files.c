@@ -19,6 +19,7 @@
 
 #include "base/fd.h"
 #include "base/string-util.h"
+#include "driver/abandon.h"
 #include "driver/fifo.h"
 #include "driver/qemu/qemu-internal.h"
 
@@ -168,6 +169,7 @@ void qemu_files_remove(QemuGuest *q) {
         if (q->guest.console)
                 console_set_source(q->guest.console, -1, -1);
         words_done(&q->words);
+        taps_abandon(q->guest.host->event, q->guest.taps, q->guest.n_taps);
         qemu_files_passed(q);
         for (size_t i = 0; i < ARRAY_LEN(names); i++)
                 (void)unlinkat(q->guest.dir_fd, names[i], 0);

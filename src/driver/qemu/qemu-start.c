@@ -584,6 +584,7 @@ void qemu_release(QemuGuest *q) {
         q->timer = sd_event_source_disable_unref(q->timer);
         q->later = sd_event_source_disable_unref(q->later);
         words_done(&q->words);
+        taps_abandon(q->guest.host->event, q->guest.taps, q->guest.n_taps);
         qemu_files_passed(q);
         error_clear(&q->error);
 }

@@ -84,8 +84,7 @@ void model_init(Model *m) {
 static void drop_passed(Model *m) {
         fd_drop(&m->listen_qmp);
         fd_drop(&m->stderr_fd);
-        for (size_t i = 0; i < ARRAY_LEN(m->taps); i++)
-                fd_drop(&m->taps[i]);
+        taps_abandon(m->guest->host->event, m->taps, ARRAY_LEN(m->taps));
         string_list_free(&m->argv);
         string_drop(&m->program);
         string_drop(&m->console_in_path);
