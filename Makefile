@@ -43,7 +43,7 @@ all: $(BUILD)/build.ninja
 
 $(BUILD)/build.ninja:
 	@scripts/install-deps.sh build
-	meson setup $(MESON_FLAGS) --prefix=$(PREFIX) $(BUILD)
+	meson setup $(MESON_FLAGS) --prefix=$(PREFIX) --sysconfdir=/etc $(BUILD)
 
 ## demo         install what is missing, build, and let two guests talk
 demo:
@@ -121,7 +121,7 @@ bench-xen: xen-machine
 
 ## install      install into PREFIX (/usr/local), below DESTDIR if set
 install: $(BUILD)/build.ninja
-	@meson configure $(BUILD) -Dprefix=$(PREFIX)
+	@meson configure $(BUILD) -Dprefix=$(PREFIX) -Dsysconfdir=/etc
 	ninja -C $(BUILD)
 	meson install -C $(BUILD) --no-rebuild
 

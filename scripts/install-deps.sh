@@ -14,10 +14,15 @@ build=(
 	gcc libc6-dev meson ninja-build pkg-config scdoc
 	libjansson-dev libmnl-dev libsqlite3-dev libsystemd-dev
 )
+# The emulator of this machine's own guests.
+case $(dpkg --print-architecture 2>/dev/null) in
+arm64) emulator=(qemu-system-arm) ;;
+*) emulator=(qemu-system-x86 seabios) ;;
+esac
 # What runs guests, and what scripts/guest-image.sh makes one with.
 demo=(
 	"${build[@]}"
-	dnsmasq-base procps qemu-system-x86 seabios util-linux
+	dnsmasq-base procps "${emulator[@]}" util-linux
 	apt cpio dpkg gzip kmod
 )
 test=(
@@ -32,7 +37,7 @@ test=(
 	dbus libglib2.0-bin systemd
 	python3 python3-dbus python3-gi python3-pytest
 	# guests of other kinds
-	ipxe-qemu ovmf qemu-efi-aarch64 qemu-system-arm qemu-utils
+	ipxe-qemu ovmf qemu-efi-aarch64 qemu-system-arm qemu-system-x86 qemu-utils
 	# what the suites put into guests and onto disks
 	dosfstools dropbear-bin mtools
 	# what they look at a system with

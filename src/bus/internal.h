@@ -42,7 +42,7 @@ struct Bus {
         /* system-bus.c */
         Face *system;
         sd_event_source *retry;
-        bool system_missing_told;
+        bool system_trouble_told;
         BusSettled settled; /* NULL: told already */
         void *settled_data;
 

@@ -82,16 +82,19 @@ static int on_name_answer(sd_bus_message *m, void *userdata, UNUSED sd_bus_error
         Face *f = userdata;
         uint32_t result = 0;
 
+        const int level = f->bus->system_trouble_told ? LOG_DEBUG : LOG_WARNING;
         if (sd_bus_message_is_method_error(m, NULL))
-                log_warning("The system bus refuses the name " BUS_NAME ": %s", sd_bus_message_get_error(m)->message);
+                log_write(level, NULL, "The system bus refuses the name " BUS_NAME ": %s",
+                          sd_bus_message_get_error(m)->message);
         else if (sd_bus_message_read(m, "u", &result) < 0 || (result != 1 && result != 4))
-                log_warning("The name " BUS_NAME " on the system bus has another owner");
+                log_write(level, NULL, "The name " BUS_NAME " on the system bus has another owner");
         else {
                 log_info("Serving " BUS_NAME " on the system bus");
-                f->bus->system_missing_told = false;
+                f->bus->system_trouble_told = false;
                 settle(f->bus);
                 return 0;
         }
+        f->bus->system_trouble_told = true;
         give_up(f);
         return 0;
 }
@@ -127,9 +130,9 @@ static void join(Bus *b) {
         if (r >= 0)
                 return;
 
-        if (!b->system_missing_told)
+        if (!b->system_trouble_told)
                 log_info("There is no system bus (%s): only the socket is served until there is one", strerror(-r));
-        b->system_missing_told = true;
+        b->system_trouble_told = true;
         retry_later(b);
         settle(b);
 }

@@ -154,7 +154,7 @@ def complete(cli, *line):
     return result.stdout.split()
 
 
-def test_completion_offers_verbs_options_and_names(cli, network, create):
+def test_completion_offers_verbs_options_and_names(cli, network, create, kernel):
     name = create("--host", "web")
     assert complete(cli, "net") == ["network"]
     assert complete(cli, "domain", "sh") == ["show", "shutdown"]
@@ -164,6 +164,9 @@ def test_completion_offers_verbs_options_and_names(cli, network, create):
     assert network in complete(cli, "domain", "create", "--network", "")
     assert {name, "web"} <= set(complete(cli, "domain", "console", ""))
     assert {"web", "db"} <= set(complete(cli, "ssh", ""))
+    # A short option's value is a file's name, or at least no name of a domain.
+    assert kernel[0] in complete(cli, "domain", "create", "-d", kernel[0][:-2])
+    assert name in complete(cli, "domain", "wait", "-t", "90s", "")
 
 
 # ---- networks ----

@@ -48,11 +48,13 @@ echo 'ok: the daemon ended well'
 
 network=$(privops createNetwork as 0 | network_name)
 expect 'the bus started it again when it was asked' test -n "$network"
-expect 'removing the package removes what it serves' apt-get -qq -y purge debmarshal
-[[ -z $(running debmarshal-keeper dnsmasq) ]] || fail 'a network is left'
-# Without an init nobody else stops what the bus has started.
+domain=$(start_guest "$(as_user debmarshal --system network create web)")
+expect "she has a guest, too: $domain" test -n "$domain"
 mapfile -t pids < <(running debmarshald)
-kill "${pids[@]}"
+kill -KILL "${pids[@]}"
+expect 'removing the package removes what it serves, whoever has it, and were the daemon dead' apt-get -qq -y purge debmarshal
+[[ -z $(running debmarshal-keeper dnsmasq qemu-system) ]] || fail 'a network or guest is left'
+[[ -z $(running debmarshald) ]] || fail 'the daemon is left'
 
 left=$(find / -xdev -name '*debmarshal*' -not -path '/var/tmp/*' -not -path '/var/lib/dpkg/*' -not -path '/var/log/*' \
 	-not -path '/var/lib/systemd/*')

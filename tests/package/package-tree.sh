@@ -35,6 +35,7 @@ fresh_tree_run "$builder" chroot bash -c '
 	set -e
 	cd /root
 	apt-get install -qq --no-install-recommends ./debmarshal_*.deb ./debmarshal-xen_*.deb cpio kmod >/dev/null
+	test -e /lib/systemd/system/debmarshald.service.d/xen.conf
 	cd /var/tmp
 	/usr/libexec/debmarshal/stubdomain-package.sh one ./debmarshal-stubdomain.deb
 	/usr/libexec/debmarshal/stubdomain-package.sh two ./again.deb

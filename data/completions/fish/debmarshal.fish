@@ -100,7 +100,7 @@ complete -c debmarshal -n "__debmarshal_in domain create" -s k -l kernel -r -F -
 complete -c debmarshal -n "__debmarshal_in domain create" -s i -l initrd -r -F -d "With this initrd"
 complete -c debmarshal -n "__debmarshal_in domain create" -s a -l cmdline -x -d "And this command line"
 complete -c debmarshal -n "__debmarshal_in domain create" -l bootloader -x -a "pygrub" -d "What finds the kernel in the first disk"
-complete -c debmarshal -n "__debmarshal_in domain create" -l hypervisor -x -a "kvm qemu" -d "What runs it"
+complete -c debmarshal -n "__debmarshal_in domain create" -l hypervisor -x -a "kvm qemu xen" -d "What runs it"
 complete -c debmarshal -n "__debmarshal_in domain create" -l arch -x -a "x86_64 aarch64" -d "Architecture"
 complete -c debmarshal -n "__debmarshal_in domain create" -l firmware -x -a "bios uefi" -d "What boots it"
 complete -c debmarshal -n "__debmarshal_in domain create" -l type -x -a "pvh pv hvm" -d "Kind of Xen guest"

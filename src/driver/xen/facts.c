@@ -125,7 +125,7 @@ static void add_daemons(WorkerReply *reply) {
         if (runs("xenconsoled"))
                 add_fact(reply, "xenconsoled", "", "runs");
         else
-                add_fact(reply, "xenconsoled", "sudo systemctl start xenconsoled (package xen-utils-common)",
+                add_fact(reply, "xenconsoled", "sudo systemctl restart xen (package xen-utils-common)",
                          "does not run, so no guest gets a console, and none starts");
 }
 
@@ -144,8 +144,8 @@ static void add_model(Xen *x, const DriverHost *host, WorkerReply *reply) {
         if (loader >= 0)
                 add_fact(reply, "hvmloader", "", "%s", path);
         else
-                add_fact(reply, "hvmloader", "sudo apt install xen-utils", "guests of type hvm cannot start: no %s",
-                         path);
+                add_fact(reply, "hvmloader", "sudo apt install xen-utils-4.17",
+                         "guests of type hvm cannot start: no %s", path);
 }
 
 /* Optional: guests that do not ask for one need none. */
