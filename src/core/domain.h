@@ -57,6 +57,7 @@ typedef struct Domain {
         struct Guest *guest;   /* the driver's part; NULL before start and after stop */
         struct DomainJob *job; /* the engine's operation under way */
         bool announced;        /* the registry's: its listener knows of it */
+        bool left_alone;       /* this daemon could not take it over, and it may run: nothing may be done about it */
         TAILQ_ENTRY(Domain) entry;
         LIST_ENTRY(Domain) same_bucket;
 } Domain;

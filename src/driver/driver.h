@@ -121,7 +121,8 @@ struct Driver {
          * former daemon's domains; then adopt() is called, also when it was being created or destroyed, and stop(). */
         bool (*present)(const DriverHost *host, const Domain *d);
         /* Take over a running guest of a former daemon from domain->process and the domain's directory. started()
-         * tells. An ended() may follow at once. */
+         * tells. An ended() may follow at once. NULL: the driver is not really there, and its domains are left as they
+         * are; so they are when the call fails, of a driver that has present(): else the process is killed. */
         int (*adopt)(Guest *g, Error *e);
         /* End it now, STARTING or UP -> STOPPING; stopped() tells; started() comes no more. Twice is harmless. */
         void (*stop)(Guest *g);

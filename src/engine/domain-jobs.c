@@ -298,6 +298,17 @@ void domain_undo(Engine *e, Domain *d) {
                 d->job->creating = true; /* nothing of it is kept */
 }
 
+int domain_check_taken_over(Engine *e, const Domain *d, Error *error) {
+        const char *reason = hypervisor_reason(e, d->spec.hypervisor);
+
+        if (!d->left_alone)
+                return 0;
+        return error_set(error, ERROR_NOT_SUPPORTED,
+                         "Domain %s is left as it is, since the daemon could not take it over when it started (%s): "
+                         "mend hypervisor %s, then start the daemon again",
+                         d->name, string_or(reason, "its log says why"), d->spec.hypervisor);
+}
+
 /* ---- create ---- */
 
 static int check_nics(Engine *e, const Caller *who, const DomainSpec *spec, Error *error) {
@@ -658,6 +669,9 @@ int engine_destroy_domain(Engine *e, const Caller *who, const char *name, const 
                 return error_set(error, ERROR_DOMAIN_NOT_FOUND, "There is no domain %s on hypervisor %s (it is on %s)",
                                  d->name, string_or(shown, "?"), d->spec.hypervisor);
         }
+        r = domain_check_taken_over(e, d, error);
+        if (r < 0)
+                return r;
         if (!d->job)
                 return begin_end(e, d, END_DESTROYED, "destroyed by request", done, userdata, error);
         if (d->job->creating)

@@ -135,6 +135,11 @@ const Driver *hypervisor_driver(Engine *e, const char *name) {
         return s ? s->driver : NULL;
 }
 
+const char *hypervisor_reason(Engine *e, const char *name) {
+        const HypervisorStatus *s = find_status(e, name);
+        return s && s->known && !s->usable ? s->reason : NULL;
+}
+
 void hypervisor_ask_again(Engine *e, const DomainSpec *spec) {
         HypervisorStatus *s = find_status(e, spec->hypervisor);
         AUTO(error_clear) Error ignored = ERROR_INIT; /* it becomes the reason */

@@ -37,6 +37,8 @@ void domain_end(Engine *e, Domain *d, EndReason reason, const char *message);
 void domain_lose(Engine *e, Domain *d, const char *why);
 /* The same for what a former daemon left half made: nothing of it is kept. */
 void domain_undo(Engine *e, Domain *d);
+/* Refuse what is asked of a domain that is left_alone, and say why it is. */
+int domain_check_taken_over(Engine *e, const Domain *d, Error *error);
 /* Probing has got further: go on with the creations that wait for it. */
 void domain_jobs_probed(Engine *e);
 void domain_jobs_done(Engine *e);
@@ -62,6 +64,8 @@ void hypervisor_ask_again(Engine *e, const DomainSpec *spec);
  * that is still under way. */
 int hypervisor_choose(Engine *e, const DomainSpec *spec, const Driver **ret, Error *error);
 const Driver *hypervisor_driver(Engine *e, const char *name);
+/* Why it does not work here, as the last probe says; NULL: it does, or nothing is known. */
+const char *hypervisor_reason(Engine *e, const char *name);
 
 /* ---- reconcile.c ---- */
 

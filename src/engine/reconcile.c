@@ -5,6 +5,8 @@
  * - A network that was up: adopted, or failed when its keeper is dead. One that has failed stays recorded.
  * - A domain that was being created: stopped, nothing of it is kept. Being destroyed: stopped, its end is kept.
  * - A domain that was running or paused: adopted, or ended as "lost".
+ * - A domain whose hypervisor this daemon cannot ask, since there is no driver or nothing to make its guest with: left
+ *   alone. It may run, and its record is all that there is to find it by.
  * - A directory of a domain or a log of an ended one that nothing records: removed (tidy.c).
  *
  * A process is never unrecorded: core/spawn.h. What a driver keeps elsewhere it finds itself: present() in
@@ -66,12 +68,7 @@ static int reconcile_networks(Engine *e, Error *error) {
 /* ---- domains ---- */
 
 /* A guest for a recorded domain, adopted; without one there is nothing left to stop. */
-static int adopt_domain(Engine *e, Domain *d, Error *error) {
-        const Driver *driver = hypervisor_driver(e, d->spec.hypervisor);
-        if (!driver || !driver->adopt)
-                return error_set(error, ERROR_NOT_SUPPORTED, "hypervisor \"%s\" is not known to this daemon",
-                                 d->spec.hypervisor);
-
+static int adopt_domain(Engine *e, Domain *d, const Driver *driver, Error *error) {
         int r = domain_make_guest(e, d, driver, true, error);
         if (r < 0)
                 return r;
@@ -93,16 +90,33 @@ static int kill_lost(Engine *e, const Domain *d, Error *error) {
         return 0;
 }
 
-static bool may_be_there(Engine *e, const Domain *d) {
-        const Driver *driver = hypervisor_driver(e, d->spec.hypervisor);
-
+static bool may_be_there(Engine *e, const Domain *d, const Driver *driver) {
         return d->process.pid || (driver && driver->present && driver->present(&e->driver_host, d));
 }
 
-static int reconcile_domain(Engine *e, Domain *d, Error *failure) {
-        AUTO(error_clear) Error error = ERROR_INIT;
-        int r = may_be_there(e, d) ? adopt_domain(e, d, &error) : 0;
+static void leave_alone(Engine *e, Domain *d, const char *why) {
+        log_write(LOG_WARNING, LOG_FIELDS(.domain = d->name, .uid = &d->owner->uid),
+                  "Domain %s cannot be taken over, and is left as it is: %s", d->name, why);
+        d->left_alone = true;
+        registry_show_domain(&e->registry, d); /* also one that was being made: it holds its network */
+}
 
+static int reconcile_domain(Engine *e, Domain *d, Error *failure) {
+        const Driver *driver = hypervisor_driver(e, d->spec.hypervisor);
+        AUTO(error_clear) Error error = ERROR_INIT;
+
+        /* While none is chosen, nothing has been made. */
+        if (*d->spec.hypervisor && (!driver || !driver->adopt)) {
+                error_set(&error, ERROR_NOT_SUPPORTED, "there is no driver for hypervisor %s (debmarshal doctor)",
+                          d->spec.hypervisor);
+                leave_alone(e, d, error_text(&error));
+                return 0;
+        }
+        int r = may_be_there(e, d, driver) ? adopt_domain(e, d, driver, &error) : 0;
+        if (r < 0 && driver->present) { /* no process that could be killed is all of it */
+                leave_alone(e, d, error_text(&error));
+                return 0;
+        }
         if (r < 0 && kill_lost(e, d, failure) < 0)
                 return -EIO;
 

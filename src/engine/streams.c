@@ -255,6 +255,12 @@ int engine_network_capture(Engine *e, const Caller *who, const char *network, co
 
 /* ---- a domain's console, and its log ---- */
 
+static int find_domain_held(Engine *e, const Caller *who, const char *name, Domain **ret, Error *error) {
+        int r = engine_find_domain(e, who, name, ret, error);
+
+        return r < 0 ? r : domain_check_taken_over(e, *ret, error);
+}
+
 static void stream_ended(void *userdata) {
         stream_free(userdata);
 }
@@ -263,7 +269,7 @@ int engine_domain_console(Engine *e, const Caller *who, const char *domain, int 
         Domain *d;
         Stream *s;
 
-        int r = engine_find_domain(e, who, domain, &d, error);
+        int r = find_domain_held(e, who, domain, &d, error);
         if (r < 0)
                 return r;
         if (!d->guest)
@@ -300,7 +306,7 @@ static int give_log(Engine *e, const Caller *who, SharedFile *file, int *ret_fd,
 int engine_domain_log(Engine *e, const Caller *who, const char *domain, int *ret_fd, Error *error) {
         Domain *d;
 
-        int r = engine_find_domain(e, who, domain, &d, error);
+        int r = find_domain_held(e, who, domain, &d, error);
         if (r < 0)
                 return r;
         if (!d->guest)
@@ -411,7 +417,7 @@ int engine_domain_act(Engine *e, const Caller *who, const char *domain, DomainAc
         Domain *d;
         Act *a = NULL;
 
-        int r = engine_find_domain(e, who, domain, &d, error);
+        int r = find_domain_held(e, who, domain, &d, error);
         if (r < 0)
                 return r;
         if (!d->guest || (d->state != DOMAIN_RUNNING && d->state != DOMAIN_PAUSED))

@@ -403,6 +403,41 @@ def test_half_made(broker, alice, network, create):
 
 
 @only_null
+@pytest.mark.skipif(os.path.exists("/proc/xen/capabilities"), reason="the driver for Xen may be there")
+def test_driver_is_not_there(broker, alice, network, create):
+    """What it has made may run, and its record is all that it is found by: kept, whatever it was doing, until the driver
+    is there again."""
+    name = create()
+    before = describe(alice, name)
+    states = {f"debmarshal-{at}": state for at, state in enumerate(("creating", "running", "paused", "destroying"), 70)}
+
+    def hypervisor_becomes(database, old, new):
+        count = database.execute("UPDATE domain SET spec = replace(spec, ?, ?)", (f'"{old}"', f'"{new}"')).rowcount
+        assert count > 0
+
+    with daemon_away(broker), store(broker) as database:
+        for at, (copied, state) in enumerate(states.items(), 1070):
+            copy_row(database, "domain", name, name=copied, state=state, pid=0, start_time=0, id=at, jail_uid=0x70000000 + at)
+        hypervisor_becomes(database, "null", "xen")
+    for _ in range(2):
+        assert set(alice.domain_names()) == {name, *states}
+        for left, state in {name: "paused", **states}.items():
+            assert alice.get(domain_path(left), DOMAIN, "State") == state
+            for request in ("Resume", "OpenConsole", "OpenLog"):
+                assert "xen" in refused("NotSupported", alice.domain, left, request)
+            assert "xen" in refused("NotSupported", alice.destroy_domain, left)
+        refused("NetworkInUse", alice.destroy_network, network.name)
+        assert f"Domain {name} cannot be taken over" in broker.log_since_test()
+        broker.restart()
+    with daemon_away(broker), store(broker) as database:
+        database.executemany("DELETE FROM domain WHERE name = ?", [(left,) for left in states])
+        hypervisor_becomes(database, "xen", "null")
+    assert describe(alice, name) == before
+    wait_for(lambda: f"Domain {name} is taken over" in broker.log_since_test())
+    alice.domain(name, "Resume")
+
+
+@only_null
 def test_stale_files(broker, alice, create, tmp_path):
     """What nothing records is removed, and nothing beyond it."""
     name = create()

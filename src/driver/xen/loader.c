@@ -27,7 +27,7 @@ static int absent_probe(const DriverHost *host, GuestAnswer answer, void *userda
         return probe_answer_later(host, &verdict, answer, userdata, e);
 }
 
-/* Nothing else is ever called: it is never usable, and adopts nothing. */
+/* Nothing else is ever called: it is never usable, and adopts nothing. What domains there are stay recorded. */
 static const Driver absent_driver = { .name = "xen", .probe = absent_probe };
 
 static const Driver *absent(char *reason) {
