@@ -676,6 +676,7 @@ static void take_over(XenGuest *x) {
                 ask_again_later(x, &e);
                 return;
         }
+        x->again = sd_event_source_disable_unref(x->again);
         x->booting_again = g->domain->state == DOMAIN_RUNNING && faccessat(g->dir_fd, REBOOT_MARK, F_OK, 0) == 0;
         adopted(x);
 }
@@ -705,20 +706,28 @@ static int on_ask(UNUSED sd_event_source *s, UNUSED uint64_t usec, void *userdat
 
 /* A domain that runs is not lost because nobody can be asked about it. */
 static void ask_again_later(XenGuest *x, const Error *why) {
-        AUTO(error_clear) Error e = ERROR_INIT;
-
         if (!x->asked)
                 log_write(LOG_WARNING, LOG_FIELDS(.domain = x->guest.domain->name),
                           "Domain %s cannot be taken over yet: %s; trying until it can", x->guest.domain->name,
                           error_text(why));
         x->asked = true;
-        x->again = sd_event_source_disable_unref(x->again);
+        int r = sd_event_source_set_time_relative(x->again, ASK_AGAIN_USEC);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(x->again, SD_EVENT_ONESHOT);
+        if (r < 0)
+                log_write(LOG_ERR, LOG_FIELDS(.domain = x->guest.domain->name),
+                          "Domain %s is not taken over before the daemon starts again: %s", x->guest.domain->name,
+                          strerror(-r));
+}
+
+/* Had before it is needed, when there may be no descriptor for one. */
+static int make_again(XenGuest *x, Error *e) {
         int r = sd_event_add_time_relative(x->guest.host->event, &x->again, CLOCK_MONOTONIC, ASK_AGAIN_USEC, 0, on_ask,
                                            x);
+
         if (r >= 0)
-                return;
-        error_set_errno(&e, r, "Failed to wait for Xen's store");
-        xen_guest_fail(x, &e);
+                r = sd_event_source_set_enabled(x->again, SD_EVENT_OFF);
+        return r < 0 ? error_set_errno(e, r, "Failed to prepare to take over domain %s", x->guest.domain->name) : 0;
 }
 
 int xen_guest_adopt(Guest *g, Error *e) {
@@ -726,10 +735,13 @@ int xen_guest_adopt(Guest *g, Error *e) {
         AUTO(error_clear) Error late = ERROR_INIT;
 
         x->type = wanted_type(g->domain);
-        int r = ask(x, e);
+        int r = make_again(x, e);
         if (r < 0)
                 return r;
         xen_guest_set_state(x, XEN_ADOPTING);
+        if (ask(x, &late) < 0)
+                ask_again_later(x, &late);
+        error_clear(&late);
         /* At once, since it may be to be ended at once. */
         x->model.type = x->type;
         if (g->domain->process.pid && model_adopt(&x->model, &late) < 0 && error_is_set(&late))
