@@ -91,6 +91,25 @@ def test_interfaces_on_several_networks(alice, create, network):
         alice.destroy_network(second[0])
 
 
+def test_link_that_has_the_name_of_the_next_domains(alice, create, network, tiny):
+    """A link that its user has renamed, back in dom0's namespace as it is when hers ends, is not taken for the next domain's."""
+    number = xl_list()[create("one", "pvh", image=tiny, memory="16M", more={"paused": True})][0]
+    name = f"vif{number + 1}.0"
+    user, net = alice.network(network.name, "OpenNamespaces")
+    os.close(user)
+    try:
+        for words in ([f"vif{number}.0", "down"], [f"vif{number}.0", "name", name], [name, "netns", "1"]):
+            subprocess.run(["nsenter", f"--net=/proc/self/fd/{net}", "ip", "link", "set", *words], pass_fds=[net], check=True)
+    finally:
+        os.close(net)
+    with pytest.raises(CallError) as info:
+        create("two", "pvh", image=tiny, memory="16M", more={"paused": True})
+    assert info.value.name == "HypervisorFailed" and f"the name {name}" in info.value.message, info.value
+    assert os.path.basename(os.readlink(f"/sys/class/net/{name}/device")) == f"vif-{number}-0"
+    assert not os.path.exists(f"/sys/class/net/{name}/master")
+    alice.destroy_domain(create("three", "pvh", image=tiny, memory="16M", more={"paused": True}))
+
+
 def test_more_memory_than_lies_below_four_gigabytes(alice, create):
     name = create("one", "pvh", memory="4500M", run=SERVE)
     with Guest(alice, name) as guest:

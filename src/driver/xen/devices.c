@@ -4,12 +4,15 @@
  * beginning: a disk's device by its number, and "hotplug-status", by which a backend is told that its other side is in
  * place. For an interface that is said before it is so; the guest does not run before it is.
  *
- * A link disappears from whatever namespace it is in when its domain goes. */
+ * A link disappears from whatever namespace it is in when its domain goes. When that namespace goes first, the kernel
+ * puts the link back into dom0's, under the name that it has by then, which is its user's choice: so a name says
+ * nothing of whose a link is. */
 #include "driver/xen/devices.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/loop.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -24,6 +27,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/string-util.h"
 #include "base/time-util.h"
 #include "net/netlink.h"
 
@@ -32,6 +36,8 @@
 #define LOOP_ATTEMPTS 64
 #define XVD_MAJOR     202
 #define BACKENDS      "/sys/bus/xen-backend/devices"
+
+#define NUMBER_TEXT_MAX 32
 
 enum { STATE_INITIALISING = 1 };
 
@@ -181,26 +187,54 @@ static int open_link_news(int *ret_fd) {
         return 0;
 }
 
+/* One path has both whose it is and its number. What is shown there are the links of that backend alone, whatever their
+ * names, and of these the ones that are in the namespace that /sys belongs to, which is dom0's. */
+static int read_link_number(const char *backends, uint32_t id, size_t index, int *ret_link) {
+        char path[XEN_PATH_MAX], name[XEN_LINK_MAX];
+        AUTO(string_drop) char *text = NULL;
+        uint64_t number;
+
+        int n = snprintf(path, sizeof path, "%s/vif-%u-%zu/net/%s/ifindex", backends, id, index,
+                         device_link_name(id, index, name));
+        if (n < 0 || (size_t)n >= sizeof path)
+                return -ENAMETOOLONG;
+        int r = file_read_all(AT_FDCWD, path, NUMBER_TEXT_MAX, &text, NULL);
+        if (r < 0)
+                return r;
+        text[strcspn(text, "\n")] = '\0';
+        r = parse_u64(text, INT_MAX, &number);
+        if (r >= 0)
+                *ret_link = (int)number;
+        return r;
+}
+
+int device_find_link(const char *backends, uint32_t id, size_t index, int *ret_link) {
+        char name[XEN_LINK_MAX];
+        int r = read_link_number(backends, id, index, ret_link);
+
+        if (r != -ENOENT || if_nametoindex(device_link_name(id, index, name)) == 0)
+                return r;
+        r = read_link_number(backends, id, index, ret_link); /* where it is shown before it has its name */
+        return r == -ENOENT ? -EEXIST : r;
+}
+
 /* What the news say does not matter: each is a reason to look again. */
-static int await_link(const char *name, uint64_t deadline_usec, int *ret_index) {
+static int await_link(uint32_t id, size_t index, uint64_t deadline_usec, int *ret_link) {
         AUTO(fd_drop) int news = -1;
         uint64_t end = now_monotonic_usec() + deadline_usec;
         char buffer[4096];
         int r = open_link_news(&news);
 
         while (r >= 0) {
-                unsigned index = if_nametoindex(name);
                 uint64_t now = now_monotonic_usec();
 
-                if (index != 0) {
-                        *ret_index = (int)index;
-                        return 0;
-                }
+                r = device_find_link(BACKENDS, id, index, ret_link);
+                if (r != -ENOENT)
+                        return r;
                 if (now >= end)
                         return -ETIMEDOUT;
                 struct pollfd p = { .fd = news, .events = POLLIN };
-                if (poll(&p, 1, (int)((end - now) / USEC_PER_MSEC) + 1) < 0 && errno != EINTR)
-                        r = -errno;
+                r = poll(&p, 1, (int)((end - now) / USEC_PER_MSEC) + 1) < 0 && errno != EINTR ? -errno : 0;
                 while (recv(news, buffer, sizeof buffer, 0) > 0)
                         ;
         }
@@ -213,7 +247,12 @@ int device_move_link(uint32_t id, size_t index, int netns_fd, uint64_t deadline_
         char name[XEN_LINK_MAX];
         int link = 0;
 
-        int r = await_link(device_link_name(id, index, name), deadline_usec, &link);
+        device_link_name(id, index, name);
+        int r = await_link(id, index, deadline_usec, &link);
+        if (r == -EEXIST)
+                return error_set(e, ERROR_HYPERVISOR_FAILED,
+                                 "Another link in dom0 has the name %s, which the kernel's network backend needs",
+                                 name);
         if (r < 0)
                 return error_set_errno(e, r, "The kernel's network backend has not made %s", name);
         r = netlink_open(&nl);

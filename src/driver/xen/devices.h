@@ -18,6 +18,9 @@ int device_add_served_disk(XenStore *s, const XenIdentity *who, size_t index, Er
 int device_add_nic(XenStore *s, const XenIdentity *who, size_t index, const Mac *mac, Error *e);
 #define XEN_LINK_MAX 16
 const char *device_link_name(uint32_t id, size_t index, char buffer[XEN_LINK_MAX]);
+/* Its number, by the kernel's backends in that directory of sysfs. -ENOENT: it is not there yet; -EEXIST: it cannot
+ * come, since a link of somebody else's has its name. */
+int device_find_link(const char *backends, uint32_t id, size_t index, int *ret_link);
 /* Wait for the link, and put it into the namespace; there it is down. */
 int device_move_link(uint32_t id, size_t index, int netns_fd, uint64_t deadline_usec, Error *e);
 
