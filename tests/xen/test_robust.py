@@ -75,6 +75,24 @@ def test_destroyed_by_xl_while_no_daemon_runs(alice, daemon, create, tiny):
     assert reason == "lost" and "no daemon was running" in text
 
 
+def test_paused_and_resumed_while_no_daemon_looked(alice, daemon, create, tiny):
+    """As by a daemon that died before it had recorded it: what Xen says counts."""
+    name = create("one", "pvh", memory="16M", image=tiny)
+    for act, state in (("pause", "paused"), ("unpause", "running")):
+        daemon.kill()
+        output("xl", act, name)
+        daemon.start()
+        alice.reconnect()
+        wait_until(lambda state=state: alice.get(domain_path(name), DOMAIN, "State") == state)
+    daemon.kill()
+    output("xl", "pause", name)
+    daemon.start()
+    alice.reconnect()
+    wait_until(lambda: alice.get(domain_path(name), DOMAIN, "State") == "paused")
+    alice.domain(name, "Resume")
+    assert "p" not in xl_list()[name][3]
+
+
 def test_interfaces_on_several_networks(alice, create, network):
     """Each is on its own network, and the guest has an address of each."""
     second = alice.create_network(["here", "there"])

@@ -615,7 +615,7 @@ static int find_stub(XenGuest *x, Error *e) {
         int fd;
 
         stub_uuid(x->guest.domain->uuid, uuid);
-        if (xen_find(xen_link_xen(), uuid, &id, &end) < 0)
+        if (xen_find(xen_link_xen(), uuid, &id, &end, NULL) < 0)
                 return error_set(e, ERROR_HYPERVISOR_FAILED,
                                  "The device model's domain ended while no daemon was running");
         snprintf(path, sizeof path, "%s/console/tty", entries_path(id, directory));
@@ -630,12 +630,11 @@ static int find_domain(XenGuest *x, Error *e) {
         const Domain *d = x->guest.domain;
         XenEnd end;
 
-        int r = xen_find(xen_link_xen(), d->uuid, &x->id, &end);
+        int r = xen_find(xen_link_xen(), d->uuid, &x->id, &end, &x->paused);
         if (r == -ESRCH)
                 return error_set(e, ERROR_HYPERVISOR_FAILED, "The domain ended in Xen while no daemon was running");
         if (r < 0)
                 return error_set_errno(e, r, "Failed to look for the domain in Xen");
-        x->paused = d->state == DOMAIN_PAUSED;
         return adopt_console(x, e);
 }
 
@@ -658,9 +657,14 @@ static void adopted(XenGuest *x) {
                 adoption_done(x);
 }
 
-/* It may have ended while nobody looked. */
+/* It may have ended while nobody looked. Xen knows whether it is paused: a daemon that died may have paused or resumed
+ * it without recording that. */
 static void adoption_done(XenGuest *x) {
         xen_guest_set_state(x, XEN_UP);
+        if (x->paused != (x->guest.domain->state == DOMAIN_PAUSED)) {
+                x->later_paused = true;
+                xen_guest_do_later(x);
+        }
         if (x->booting_again)
                 xen_guest_boot_again(x);
         else

@@ -57,7 +57,7 @@ static XenEnd end_of(const xc_domaininfo_t *info) {
         }
 }
 
-int xen_find(Xen *x, const uint8_t uuid[DOMAIN_UUID_SIZE], uint32_t *ret_id, XenEnd *ret_end) {
+int xen_find(Xen *x, const uint8_t uuid[DOMAIN_UUID_SIZE], uint32_t *ret_id, XenEnd *ret_end, bool *ret_paused) {
         xc_domaininfo_t info[DOMAINS_AT_ONCE];
         uint32_t next = 1;
         int n;
@@ -68,6 +68,8 @@ int xen_find(Xen *x, const uint8_t uuid[DOMAIN_UUID_SIZE], uint32_t *ret_id, Xen
                                 continue;
                         *ret_id = info[i].domain;
                         *ret_end = end_of(&info[i]);
+                        if (ret_paused)
+                                *ret_paused = info[i].flags & XEN_DOMINF_paused;
                         return 0;
                 }
                 next = info[n - 1].domain + 1;

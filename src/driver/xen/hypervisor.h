@@ -34,7 +34,8 @@ typedef enum XenEnd {
         XEN_DYING, /* being taken apart */
 } XenEnd;
 
-/* The first domain of that uuid. -ESRCH: there is none. */
-int xen_find(Xen *x, const uint8_t uuid[DOMAIN_UUID_SIZE], uint32_t *ret_id, XenEnd *ret_end);
+/* The first domain of that uuid. -ESRCH: there is none. ret_paused (NULL: nobody asks): by a toolstack, us or another,
+ * as each domain also is until it is first let run. Xen's own pauses, for a device model or a dump, are not told. */
+int xen_find(Xen *x, const uint8_t uuid[DOMAIN_UUID_SIZE], uint32_t *ret_id, XenEnd *ret_end, bool *ret_paused);
 /* How that very domain is; -ESRCH when its number is nobody's or another's. */
 int xen_look(Xen *x, uint32_t id, const uint8_t uuid[DOMAIN_UUID_SIZE], XenEnd *ret);

@@ -256,7 +256,7 @@ static void await_end(int pidfd, int timeout_msec) {
 /* It begins to go; the store is needed for all of it to. */
 static int destroy(Xen *x, const uint8_t *uuid, uint32_t *ret_id, Error *e) {
         XenEnd end;
-        int r = xen_find(x, uuid, ret_id, &end);
+        int r = xen_find(x, uuid, ret_id, &end, NULL);
 
         if (r == -ESRCH)
                 return 0;
