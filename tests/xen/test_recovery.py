@@ -1,10 +1,11 @@
 """The daemon is killed in the middle of things: what it left is taken over or removed, and nothing is left behind."""
 
+import os
 import time
 
 import pytest
 
-from caller import PRIVOPS, PRIVOPS_PATH
+from caller import DOMAIN, PRIVOPS, PRIVOPS_PATH, domain_path
 from guests import SERVE, Guest
 from xen import xl_list
 
@@ -58,6 +59,22 @@ def test_killed_while_rebooting(alice, daemon, create, seconds):
     alice.reconnect()
     with Guest(alice, name) as guest:
         guest.ready()
+
+
+def test_killed_while_resetting_a_paused_guest(alice, daemon, create, tiny):
+    """At the worst moment: the boot anew is marked, that it is not paused any more is not recorded."""
+    name = create("one", "pvh", memory="16M", image=tiny, more={"paused": True})
+    before = xl_list()[name]
+    daemon.kill()
+    with open(os.path.join(daemon.runtime_dir, "domains", name, "rebooting"), "wb"):
+        pass
+    daemon.start()
+    alice.reconnect()
+    deadline = time.monotonic() + 60
+    while alice.get(domain_path(name), DOMAIN, "State") != "running" or name not in xl_list() or "p" in xl_list()[name][3]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert xl_list()[name][0] != before[0]
 
 
 def test_ended_while_nobody_looked(alice, daemon, create):

@@ -681,7 +681,9 @@ static void take_over(XenGuest *x) {
                 return;
         }
         x->again = sd_event_source_disable_unref(x->again);
-        x->booting_again = g->domain->state == DOMAIN_RUNNING && faccessat(g->dir_fd, REBOOT_MARK, F_OK, 0) == 0;
+        /* Paused: it was reset, which is not recorded yet. It boots to run. */
+        x->booting_again = (g->domain->state == DOMAIN_RUNNING || g->domain->state == DOMAIN_PAUSED) &&
+                           faccessat(g->dir_fd, REBOOT_MARK, F_OK, 0) == 0;
         adopted(x);
 }
 
