@@ -93,6 +93,42 @@ def test_paused_and_resumed_while_no_daemon_looked(alice, daemon, create, tiny):
     assert "p" not in xl_list()[name][3]
 
 
+def test_xenconsoled_is_started_anew(alice, daemon, create):
+    """A guest outlives its console, and has the new one as soon as a daemon looks for it."""
+    name = create("one", "pvh", run=SERVE)
+    with Guest(alice, name) as guest:
+        guest.ready()
+    before = xl_list()[name][0]
+    end_process("xenconsoled")
+    try:
+        daemon.restart(kill=True)
+        alice.reconnect()
+        wait_until(lambda: f"The console of domain {name} cannot be read" in daemon.log())
+        alice.domain(name, "Pause")
+        alice.domain(name, "Resume")
+    finally:
+        subprocess.run(["xenconsoled", "--log=all", "--log-dir=/var/log/xen"], check=True)
+    wait_until(lambda: terminal_of(before) != terminal_of(before, "debmarshal/mirror"))
+    daemon.restart(kill=True)
+    alice.reconnect()
+    with Guest(alice, name) as guest:
+        guest.run("true")
+    assert xl_list()[name][0] == before
+
+
+def end_process(name):
+    pid = pid_of(name)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
+def terminal_of(number, key=None):
+    """As the store names it: for everybody, or what a daemon has kept under key."""
+    directory = f"/local/domain/{number}"
+    path = f"{output('xenstore-read', f'{directory}/vm').strip()}/{key}" if key else f"{directory}/console/tty"
+    return output("xenstore-read", path).strip()
+
+
 def test_interfaces_on_several_networks(alice, create, network):
     """Each is on its own network, and the guest has an address of each."""
     second = alice.create_network(["here", "there"])

@@ -100,9 +100,10 @@ class XlDomain:
         return path
 
     def entries(self):
-        """What is in the store for it, values too."""
+        """What is in the store for it, values too; but for its terminal's, which a new xenconsoled chooses anew."""
         number = output("xl", "domid", self.name).strip()
-        return output("xenstore-ls", "-p", f"/local/domain/{number}"), output("xenstore-ls", "-p", f"/libxl/{number}")
+        lists = output("xenstore-ls", "-p", f"/local/domain/{number}"), output("xenstore-ls", "-p", f"/libxl/{number}")
+        return tuple(re.sub(r'tty = "[^"]*"', "tty", text) for text in lists)
 
     def destroy(self):
         output("xl", "destroy", self.name)

@@ -586,66 +586,97 @@ static void model_ended(Model *m, const char *text) {
 
 static void ask_again_later(XenGuest *x, const Error *why);
 
-static int adopt_console(XenGuest *x, Error *e) {
-        AUTO(string_drop) char *source = NULL;
-        AUTO(error_clear) Error late = ERROR_INIT;
-        MirrorTerminal mirror = MIRROR_TERMINAL_NONE;
-        char uuid[DOMAIN_UUID_TEXT_MAX];
-        int fd;
-
-        domain_uuid_format(x->guest.domain->uuid, uuid);
-        int r = mirror_find_source(xen_link_store(), x->id, uuid, &source);
-        if (r < 0)
-                return error_set_errno(e, r, "The guest has no console");
-        r = xen_console_open(source, &fd, e);
-        if (r < 0)
-                return r;
-        if (mirror_make(xen_link_store(), x->id, uuid, source, &mirror, &late) < 0)
-                log_warning("xl console will not see domain %s: %s, ignoring", x->guest.domain->name,
-                            error_text(&late));
-        return xen_guest_set_console(x, fd, &mirror, e);
+/* What a guest that is taken over may be without. */
+static void warn_of_console(const XenGuest *x, const char *what, const Error *why) {
+        log_write(LOG_WARNING, LOG_FIELDS(.domain = x->guest.domain->name),
+                  "%s of domain %s cannot be read: %s, ignoring", what, x->guest.domain->name, error_text(why));
 }
 
-static int find_stub(XenGuest *x, Error *e) {
-        AUTO(string_drop) char *terminal = NULL;
-        char path[XEN_PATH_MAX + 16], directory[XEN_PATH_MAX];
-        uint8_t uuid[DOMAIN_UUID_SIZE];
-        uint32_t id;
-        XenEnd end;
-        int fd;
+/* xenconsoled may have been started anew since, or not be there. */
+static int open_source(const XenGuest *x, const char *uuid, char **ret_name, Error *e) {
+        AUTO(string_drop) char *name = NULL, *identity = NULL;
+        int fd = -1;
+        int r = mirror_find_source(xen_link_store(), x->id, uuid, &name, &identity);
 
-        stub_uuid(x->guest.domain->uuid, uuid);
-        if (xen_find(xen_link_xen(), uuid, &id, &end, NULL) < 0)
-                return error_set(e, ERROR_HYPERVISOR_FAILED,
-                                 "The device model's domain ended while no daemon was running");
+        if (r < 0)
+                return error_set_errno(e, r, "The store does not name it");
+        r = xen_console_open(name, identity, &fd, e);
+        if (r < 0)
+                return r;
+        *ret_name = TAKE(name);
+        return fd;
+}
+
+static void adopt_console(XenGuest *x) {
+        AUTO(string_drop) char *source = NULL;
+        AUTO(error_clear) Error e = ERROR_INIT, late = ERROR_INIT;
+        MirrorTerminal mirror = MIRROR_TERMINAL_NONE;
+        char uuid[DOMAIN_UUID_TEXT_MAX];
+
+        domain_uuid_format(x->guest.domain->uuid, uuid);
+        int fd = open_source(x, uuid, &source, &e);
+        if (fd < 0)
+                warn_of_console(x, "The console", &e);
+        error_clear(&e);
+        if (mirror_make(xen_link_store(), x->id, uuid, source, fd, &mirror, &late) < 0)
+                log_warning("xl console will not see domain %s: %s, ignoring", x->guest.domain->name,
+                            error_text(&late));
+        if (xen_guest_set_console(x, fd < 0 ? -1 : fd, &mirror, &e) < 0)
+                warn_of_console(x, "The console", &e);
+}
+
+static int adopt_stub(XenGuest *x, uint32_t id, Error *e) {
+        AUTO(string_drop) char *terminal = NULL;
+        AUTO(error_clear) Error late = ERROR_INIT;
+        char path[XEN_PATH_MAX + 16], directory[XEN_PATH_MAX];
+        int fd = -1;
+
         snprintf(path, sizeof path, "%s/console/tty", entries_path(id, directory));
         int r = xenstore_read(xen_link_store(), path, &terminal);
         if (r < 0)
-                return error_set_errno(e, r, "The device model's domain has no console");
-        r = xen_console_open(terminal, &fd, e);
-        return r < 0 ? r : stub_connect(&x->stub, id, fd, e);
+                error_set_errno(&late, r, "The store does not name it");
+        else
+                r = xen_console_open(terminal, NULL, &fd, &late);
+        if (r < 0)
+                warn_of_console(x, "The device model's log", &late);
+        return stub_connect(&x->stub, id, fd, e);
 }
 
-static int find_domain(XenGuest *x, Error *e) {
-        const Domain *d = x->guest.domain;
+/* The domain, and that of its device model if it has one. -ESRCH: one is not there any more. */
+static int find_domains(XenGuest *x, uint32_t *ret_id, uint32_t *ret_stub, Error *e) {
+        uint8_t uuid[DOMAIN_UUID_SIZE];
         XenEnd end;
 
-        int r = xen_find(xen_link_xen(), d->uuid, &x->id, &end, &x->paused);
+        int r = xen_find(xen_link_xen(), x->guest.domain->uuid, ret_id, &end, &x->paused);
+        const char *gone = "The domain ended in Xen while no daemon was running";
+        if (r >= 0 && xen_guest_has_stub(x)) {
+                stub_uuid(x->guest.domain->uuid, uuid);
+                r = xen_find(xen_link_xen(), uuid, ret_stub, &end, NULL);
+                gone = "The device model's domain ended while no daemon was running";
+        }
         if (r == -ESRCH)
-                return error_set(e, ERROR_HYPERVISOR_FAILED, "The domain ended in Xen while no daemon was running");
-        if (r < 0)
-                return error_set_errno(e, r, "Failed to look for the domain in Xen");
-        return adopt_console(x, e);
+                error_set(e, ERROR_HYPERVISOR_FAILED, "%s", gone);
+        else if (r < 0)
+                error_set_errno(e, r, "Failed to look for the domain in Xen");
+        return r;
 }
 
 /* A guest with a device model waits for it, unless it is to boot anew with another. */
 static void adopted(XenGuest *x) {
         AUTO(error_clear) Error e = ERROR_INIT;
-        int r = x->booting_again ? 0 : find_domain(x, &e);
         bool stub = xen_guest_has_stub(x);
+        uint32_t id = 0, stub_id = 0;
+        int r = x->booting_again ? 0 : find_domains(x, &id, &stub_id, &e);
 
-        if (r >= 0 && !x->booting_again && stub)
-                r = find_stub(x, &e);
+        if (r < 0 && r != -ESRCH) {
+                ask_again_later(x, &e);
+                return;
+        }
+        x->id = id;
+        if (r >= 0 && !x->booting_again) {
+                adopt_console(x);
+                r = stub ? adopt_stub(x, stub_id, &e) : 0;
+        }
         if (r >= 0 && !x->booting_again && has_model(x) && !stub && x->model.state != MODEL_UP) {
                 if (x->model.state != MODEL_NONE && x->model.state != MODEL_ENDING)
                         return;
@@ -660,6 +691,7 @@ static void adopted(XenGuest *x) {
 /* It may have ended while nobody looked. Xen knows whether it is paused: a daemon that died may have paused or resumed
  * it without recording that. */
 static void adoption_done(XenGuest *x) {
+        x->again = sd_event_source_disable_unref(x->again);
         xen_guest_set_state(x, XEN_UP);
         if (x->paused != (x->guest.domain->state == DOMAIN_PAUSED)) {
                 x->later_paused = true;
@@ -676,11 +708,10 @@ static void take_over(XenGuest *x) {
         AUTO(error_clear) Error e = ERROR_INIT;
         const Guest *g = &x->guest;
 
-        if (link_up(x, &e) < 0) {
+        if (!x->linked && link_up(x, &e) < 0) {
                 ask_again_later(x, &e);
                 return;
         }
-        x->again = sd_event_source_disable_unref(x->again);
         /* Paused: it was reset, which is not recorded yet. It boots to run. */
         x->booting_again = (g->domain->state == DOMAIN_RUNNING || g->domain->state == DOMAIN_PAUSED) &&
                            faccessat(g->dir_fd, REBOOT_MARK, F_OK, 0) == 0;

@@ -13,9 +13,13 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/string-util.h"
+#include "driver/xen/console.h"
 #include "driver/xen/entries.h"
 
-#define SOURCE_KEY "debmarshal/terminal"
+#define SOURCE_KEY   "debmarshal/terminal"
+#define IDENTITY_KEY "debmarshal/terminal-identity"
+#define MIRROR_KEY   "debmarshal/mirror"
 
 struct Mirror {
         MirrorTerminal terminal;
@@ -67,7 +71,7 @@ static int open_terminal(MirrorTerminal *ret, char *name, size_t size) {
 
 typedef struct Names {
         uint32_t id;
-        const char *uuid, *source, *mirror;
+        const char *uuid, *source, *identity, *mirror;
 } Names;
 
 static void fill_names(XenStoreChange *c, const void *userdata) {
@@ -75,8 +79,11 @@ static void fill_names(XenStoreChange *c, const void *userdata) {
         char path[XEN_PATH_MAX], directory[XEN_PATH_MAX];
 
         snprintf(path, sizeof path, "/vm/%s", n->uuid);
-        if (n->source)
+        if (n->source) {
                 change_write(c, path, SOURCE_KEY, "%s", n->source);
+                change_write(c, path, IDENTITY_KEY, "%s", n->identity);
+        }
+        change_write(c, path, MIRROR_KEY, "%s", n->mirror);
         change_write(c, entries_path(n->id, directory), "console/tty", "%s", n->mirror);
 }
 
@@ -86,32 +93,65 @@ int mirror_open(MirrorTerminal *ret, char name[MIRROR_NAME_MAX], Error *e) {
         return r < 0 ? error_set_errno(e, r, "Failed to make a terminal for xl console") : 0;
 }
 
-int mirror_name(XenStore *s, uint32_t id, const char *uuid, const char *source, const char *name, Error *e) {
-        return xenstore_change(s, fill_names, &(const Names){ id, uuid, source, name }, e);
+int mirror_name(XenStore *s, uint32_t id, const char *uuid, const char *source, int source_fd, const char *name,
+                Error *e) {
+        char identity[XEN_CONSOLE_IDENTITY_MAX] = "";
+
+        if (source)
+                xen_console_identify(source_fd, identity);
+        return xenstore_change(s, fill_names, &(const Names){ id, uuid, source, identity, name }, e);
 }
 
-int mirror_make(XenStore *s, uint32_t id, const char *uuid, const char *source, MirrorTerminal *ret, Error *e) {
+int mirror_make(XenStore *s, uint32_t id, const char *uuid, const char *source, int source_fd, MirrorTerminal *ret,
+                Error *e) {
         AUTO(mirror_terminal_drop) MirrorTerminal t = MIRROR_TERMINAL_NONE;
         char name[MIRROR_NAME_MAX];
 
         int r = mirror_open(&t, name, e);
         if (r >= 0)
-                r = mirror_name(s, id, uuid, source, name, e);
+                r = mirror_name(s, id, uuid, source, source_fd, name, e);
         if (r < 0)
                 return r;
         *ret = terminal_take(&t);
         return 0;
 }
 
-int mirror_find_source(XenStore *s, uint32_t id, const char *uuid, char **ret) {
-        char path[XEN_PATH_MAX + 16], directory[XEN_PATH_MAX];
+/* NULL: there is none, or it is empty. */
+static int read_kept(XenStore *s, const char *directory, const char *key, char **ret) {
+        char path[XEN_PATH_MAX + sizeof IDENTITY_KEY];
 
-        snprintf(path, sizeof path, "/vm/%s/" SOURCE_KEY, uuid);
+        snprintf(path, sizeof path, "%s/%s", directory, key);
         int r = xenstore_read(s, path, ret);
-        if (r != -ENOENT)
+        if (r >= 0 && !**ret)
+                string_drop(ret);
+        return r == -ENOENT ? 0 : r;
+}
+
+int mirror_find_source(XenStore *s, uint32_t id, const char *uuid, char **ret, char **ret_identity) {
+        AUTO(string_drop) char *named = NULL, *mirror = NULL, *source = NULL, *identity = NULL;
+        char path[XEN_PATH_MAX], directory[XEN_PATH_MAX];
+
+        snprintf(path, sizeof path, "/vm/%s", uuid);
+        int r = read_kept(s, entries_path(id, directory), "console/tty", &named);
+        if (r >= 0)
+                r = read_kept(s, path, MIRROR_KEY, &mirror);
+        if (r >= 0)
+                r = read_kept(s, path, SOURCE_KEY, &source);
+        if (r >= 0)
+                r = read_kept(s, path, IDENTITY_KEY, &identity);
+        if (r < 0)
                 return r;
-        snprintf(path, sizeof path, "%s/console/tty", entries_path(id, directory));
-        return xenstore_read(s, path, ret);
+        /* Not our name: xenconsoled's of now, be it the former one again. Who kept no name of the mirror kept the right
+         * source. */
+        bool renamed = named && mirror && !string_equal(named, mirror);
+        if (renamed || (!source && !mirror)) {
+                *ret = TAKE(named);
+                *ret_identity = NULL;
+        } else {
+                *ret = TAKE(source);
+                *ret_identity = TAKE(identity);
+        }
+        return *ret ? 0 : -ENOENT;
 }
 
 /* ---- copying ---- */

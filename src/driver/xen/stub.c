@@ -114,7 +114,7 @@ static int connect_serial(Stub *s) {
 
 int stub_connect(Stub *s, uint32_t id, int terminal, Error *e) {
         s->id = id;
-        int r = words_watch(&s->words, s->guest->host->event, terminal);
+        int r = terminal >= 0 ? words_watch(&s->words, s->guest->host->event, terminal) : 0;
         if (r >= 0)
                 r = connect_serial(s);
         if (r < 0) {

@@ -38,7 +38,8 @@ typedef struct Stub {
 } Stub;
 
 void stub_init(Stub *s);
-/* It runs: read its log from its terminal, which is taken, and make the guest's serial port a line of its console. */
+/* It runs: read its log from its terminal, which is taken (-1: it cannot be read), and make the guest's serial port a
+ * line of its console. */
 int stub_connect(Stub *s, uint32_t id, int terminal, Error *e);
 /* Let go of it, of the memory that is shared with it too: it can be removed then. Answers who waits. Any state. */
 void stub_disconnect(Stub *s);

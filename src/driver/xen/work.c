@@ -106,7 +106,7 @@ int work_open_terminal(Tools *t, uint32_t id, uint64_t deadline_usec, int *ret_f
         int r = xenstore_wait(t->store, path, deadline_usec, &name);
         if (r < 0)
                 return error_set_errno(e, r, "xenconsoled has given the guest no terminal");
-        r = xen_console_open(name, ret_fd, e);
+        r = xen_console_open(name, NULL, ret_fd, e);
         if (r >= 0 && ret_name)
                 *ret_name = TAKE(name);
         return r;
@@ -122,8 +122,8 @@ static int await_console(Tools *t, const XenIdentity *who, const StartWork *w, W
                 return r;
         (void)fd_set_add(&reply->fds, fd); /* there is room for the first ones */
         if (*w->mirror)
-                return mirror_name(t->store, who->id, who->uuid, terminal, w->mirror, e);
-        r = mirror_make(t->store, who->id, who->uuid, terminal, &mirror, e);
+                return mirror_name(t->store, who->id, who->uuid, terminal, fd, w->mirror, e);
+        r = mirror_make(t->store, who->id, who->uuid, terminal, fd, &mirror, e);
         if (r < 0)
                 return r;
         (void)fd_set_add(&reply->fds, mirror.ours);
@@ -182,7 +182,7 @@ static int enter_with_mirror(Tools *t, const StartWork *w, WorkerReply *reply, E
         if (r >= 0)
                 r = mirror_open(&mirror, answer.mirror, e);
         if (r >= 0)
-                r = mirror_name(t->store, who.id, who.uuid, NULL, answer.mirror, e);
+                r = mirror_name(t->store, who.id, who.uuid, NULL, -1, answer.mirror, e);
         if (r < 0)
                 return r;
         (void)fd_set_add(&reply->fds, fd_take(&mirror.ours)); /* the reply is empty */
