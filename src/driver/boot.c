@@ -9,15 +9,24 @@ int boot_check(const DriverHost *host, const DomainSpec *spec, Error *e) {
         return spec->bootloader ? boot_loaders_find(&host->settings->boot_loaders, spec->bootloader, &path, e) : 0;
 }
 
-int boot_check_size(const GuestFiles *files, const DomainSpec *spec, Error *e) {
+uint64_t boot_copy_max(const DomainSpec *spec) {
+        return spec->memory < BOOT_OUTPUT_MAX ? spec->memory : BOOT_OUTPUT_MAX;
+}
+
+int boot_check_size(const GuestFiles *files, const DomainSpec *spec, uint64_t max, Error *e) {
         char size[SIZE_TEXT_MAX], limit[SIZE_TEXT_MAX];
         uint64_t kernel = files->kernel_size, initrd = files->initrd_size;
+        uint64_t both = kernel + initrd < kernel ? UINT64_MAX : kernel + initrd;
 
-        if (kernel <= spec->memory && initrd <= spec->memory - kernel)
-                return 0;
-        return error_set(e, ERROR_INVALID_INPUT, "Kernel and initrd (%s) do not fit into the domain's memory (%s)",
-                         size_format(kernel + initrd < kernel ? UINT64_MAX : kernel + initrd, size),
-                         size_format(spec->memory, limit));
+        size_format(both, size);
+        if (both > spec->memory)
+                return error_set(e, ERROR_INVALID_INPUT,
+                                 "Kernel and initrd (%s) do not fit into the domain's memory (%s)", size,
+                                 size_format(spec->memory, limit));
+        if (both > max)
+                return error_set(e, ERROR_INVALID_INPUT, "Kernel and initrd (%s) are larger than %s", size,
+                                 size_format(max, limit));
+        return 0;
 }
 
 int boot_start(BootLoaderJob *j, Guest *g, Error *e) {
@@ -33,7 +42,7 @@ int boot_start(BootLoaderJob *j, Guest *g, Error *e) {
         j->owner = g->domain->owner->uid;
         j->jail_uid = g->domain->jail_uid;
         /* All of it is to fit into the guest's memory, which its owner is charged with. */
-        j->output_max = spec->memory < BOOT_OUTPUT_MAX ? spec->memory : BOOT_OUTPUT_MAX;
+        j->output_max = boot_copy_max(spec);
         j->console = g->console;
         j->deadline_usec = settings->boot_loader_usec;
         return boot_loader_start(j, g->host->event, e);

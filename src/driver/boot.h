@@ -7,10 +7,13 @@
 /* May this spec's boot loader, if it has one, be run here? ERROR_NOT_SUPPORTED. */
 int boot_check(const DriverHost *host, const DomainSpec *spec, Error *e);
 
-/* Do its kernel and initrd, if it has any, fit into its memory? ERROR_INVALID_INPUT. Before anything is done with them,
- * and after a boot loader has chosen them: a jail or a worker copies them, and its memory is all that its owner is
- * charged with. */
-int boot_check_size(const GuestFiles *files, const DomainSpec *spec, Error *e);
+/* The bytes of kernel and initrd that may be copied into memory which is not the guest's: what fits into its own, and
+ * not too many, since nobody is charged with them. */
+uint64_t boot_copy_max(const DomainSpec *spec);
+/* Do its kernel and initrd, if it has any, fit into its memory, and into max bytes? ERROR_INVALID_INPUT. Before
+ * anything is done with them, and after a boot loader has chosen them: a jail or a worker copies them. Its memory is
+ * all that its owner is charged with. */
+int boot_check_size(const GuestFiles *files, const DomainSpec *spec, uint64_t max, Error *e);
 
 /* Begin the job for a guest whose files are open; done and userdata are set. */
 int boot_start(BootLoaderJob *j, Guest *g, Error *e);

@@ -129,6 +129,13 @@ def test_kernel_larger_than_memory(ask, people):
         refused("InvalidInput", ask, kernel=f.name)
 
 
+def test_initrd_larger_than_dom0_copies(ask, people):
+    """However much memory the guest is to have: that is Xen's."""
+    with open(people["alice"].file("huge-initrd", b""), "r+b") as f:
+        f.truncate((1 << 30) + 1)
+        assert "larger than 1 GiB" in refused("InvalidInput", ask, initrd=f.name, memory="32G")
+
+
 def test_no_kernel_at_all(ask, people):
     nonsense = people["alice"].file("nonsense", b"\0" * 8192)
     assert "kernel" in refused("HypervisorFailed", ask, kernel=nonsense, initrd=nonsense)

@@ -485,7 +485,7 @@ static int begin(QemuGuest *q, Error *e) {
 
 /* NEW or LOADING -> SPAWNING. */
 static int launch(QemuGuest *q, Error *e) {
-        int r = boot_check_size(&q->guest.files, &q->guest.domain->spec, e);
+        int r = boot_check_size(&q->guest.files, &q->guest.domain->spec, q->guest.domain->spec.memory, e);
         if (r >= 0)
                 r = begin(q, e);
         if (r >= 0)

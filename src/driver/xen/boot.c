@@ -217,7 +217,8 @@ static int build(XenGuest *x, Error *e) {
         int fds[2 + DISKS_PER_DOMAIN_MAX + NICS_PER_DOMAIN_MAX];
         const Guest *g = &x->guest;
 
-        int r = boot_check_size(&g->files, &g->domain->spec, e);
+        /* The guest's memory is Xen's, the copies are dom0's. */
+        int r = boot_check_size(&g->files, &g->domain->spec, boot_copy_max(&g->domain->spec), e);
         for (size_t i = 0; r >= 0 && i < g->domain->spec.n_nics; i++) {
                 int *namespaces = x->namespaces[i];
                 fd_drop(&namespaces[ENTER_USER]);

@@ -20,6 +20,7 @@
 
 #include "base/fd.h"
 #include "base/string-util.h"
+#include "driver/boot.h"
 #include "driver/xen/build-internal.h"
 
 #define DOM0             0
@@ -135,26 +136,26 @@ static int make_channels(Build *b, Error *e) {
 
 /* ---- the image ---- */
 
-/* A copy, since the file is the caller's: it may change, or shrink under a mapping. It fits into the guest, unless it
- * has grown since the daemon measured it. */
-static int read_image(const Build *b, int fd, const char *what, char **ret, size_t *ret_length, Error *e) {
+/* A copy, since the file is the caller's: it may change, or shrink under a mapping. It is not too large, unless it has
+ * grown since the daemon measured it. */
+static int read_image(int fd, size_t max, const char *what, char **ret, size_t *ret_length, Error *e) {
         if (lseek(fd, 0, SEEK_SET) < 0)
                 return error_set_errno(e, errno, "Failed to read the %s", what);
-        int r = fd_read_all(fd, b->who->domain->spec.memory, ret, ret_length);
+        int r = fd_read_all(fd, max, ret, ret_length);
         return r < 0 ? error_set_errno(e, r, "Failed to read the %s", what) : 0;
 }
 
 static int load_image(Build *b, const GuestFiles *files, Error *e) {
-        size_t kernel_size = 0, initrd_size = 0;
+        size_t kernel_size = 0, initrd_size = 0, max = boot_copy_max(&b->who->domain->spec);
 
         if (is_hvm(b->who))
                 return build_hvm_load(b, e);
-        int r = read_image(b, files->kernel_fd, "kernel", &b->kernel, &kernel_size, e);
+        int r = read_image(files->kernel_fd, max, "kernel", &b->kernel, &kernel_size, e);
         if (r >= 0 && files->initrd_fd >= 0)
-                r = read_image(b, files->initrd_fd, "initrd", &b->initrd, &initrd_size, e);
+                r = read_image(files->initrd_fd, max - kernel_size, "initrd", &b->initrd, &initrd_size, e);
         if (r < 0)
                 return r;
-        if (xc_dom_kernel_max_size(b->image, b->who->domain->spec.memory) != 0 ||
+        if (xc_dom_kernel_max_size(b->image, max) != 0 || /* of one that is compressed */
             xc_dom_kernel_mem(b->image, b->kernel, kernel_size) != 0)
                 return xen_fail(b->xen, e, "Failed to load the kernel");
         if (b->initrd && xc_dom_module_mem(b->image, b->initrd, initrd_size, NULL) != 0)

@@ -30,6 +30,7 @@
 #include "base/string-util.h"
 #include "base/time-util.h"
 #include "driver/abandon.h"
+#include "driver/boot.h"
 #include "driver/fifo.h"
 #include "driver/xen/model-args.h"
 
@@ -458,8 +459,8 @@ static void build_jail(Model *m) {
         *j = (Jail){ .privileged = g->host->privileged,
                      .uid = g->domain->jail_uid,
                      .gid = g->domain->jail_uid,
-                     .copy_max = g->domain->spec.memory, /* kernel and initrd fit, unless they have grown */
-                     .filtered = true,                   /* Debian's Xen QEMU is built without a filter of its own */
+                     .copy_max = boot_copy_max(&g->domain->spec), /* kernel and initrd fit, unless they have grown */
+                     .filtered = true, /* Debian's Xen QEMU is built without a filter of its own */
                      .becomes_itself = true };
         jail_add_system(j, m->program);
         jail_add_bind(j, STORE_SOCKET, STORE_SOCKET, true);
