@@ -98,7 +98,8 @@ static int close_others(const ChildFds *kept, size_t n_kept, int go_fd) {
         ChildFds all[CLONE_AS_LISTS_MAX + 1] = { { &go_fd, 1 } };
         if (n_kept > CLONE_AS_LISTS_MAX)
                 return -E2BIG;
-        memcpy(all + 1, kept, n_kept * sizeof *kept);
+        if (n_kept > 0)
+                memcpy(all + 1, kept, n_kept * sizeof *kept);
         return child_close_others(all, n_kept + 1);
 }
 

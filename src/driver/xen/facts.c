@@ -125,7 +125,8 @@ static void add_daemons(WorkerReply *reply) {
         if (runs("xenconsoled"))
                 add_fact(reply, "xenconsoled", "", "runs");
         else
-                add_fact(reply, "xenconsoled", "sudo systemctl restart xen (package xen-utils-common)",
+                add_fact(reply, "xenconsoled",
+                         "sudo systemctl restart xen, which starts xenconsoled (package xen-utils-common)",
                          "does not run, so no guest gets a console, and none starts");
 }
 
