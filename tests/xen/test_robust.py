@@ -147,7 +147,8 @@ def test_interfaces_on_several_networks(alice, create, network):
 
 def test_link_that_has_the_name_of_the_next_domains(alice, create, network, tiny):
     """A link that its user has renamed, back in dom0's namespace as it is when hers ends, is not taken for the next domain's."""
-    number = xl_list()[create("one", "pvh", image=tiny, memory="16M", more={"paused": True})][0]
+    first = create("one", "pvh", image=tiny, memory="16M", more={"paused": True})
+    number = xl_list()[first][0]
     name = f"vif{number + 1}.0"
     user, net = alice.network(network.name, "OpenNamespaces")
     os.close(user)
