@@ -144,13 +144,9 @@ int mirror_find_source(XenStore *s, uint32_t id, const char *uuid, char **ret, c
         /* Not our name: xenconsoled's of now, be it the former one again. Who kept no name of the mirror kept the right
          * source. */
         bool renamed = named && mirror && !string_equal(named, mirror);
-        if (renamed || (!source && !mirror)) {
-                *ret = TAKE(named);
-                *ret_identity = NULL;
-        } else {
-                *ret = TAKE(source);
-                *ret_identity = TAKE(identity);
-        }
+        bool is_kept = source && !renamed;
+        *ret = is_kept ? TAKE(source) : renamed || !mirror ? TAKE(named) : NULL;
+        *ret_identity = is_kept ? TAKE(identity) : NULL;
         return *ret ? 0 : -ENOENT;
 }
 
