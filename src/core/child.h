@@ -27,7 +27,8 @@ typedef struct ChildFds {
  * its siblings (above all the writing end of the pipe that a held sibling waits on), so nothing may block before. */
 int child_close_others(const ChildFds *lists, size_t n_lists);
 
-/* The same with clone_as(). */
+/* child_fork() by clone_as(), which says what the arguments are; the child has only what is kept from its first moment
+ * on. */
 pid_t child_fork_as(uid_t uid, gid_t gid, uint64_t clone_flags, const ChildFds *kept, size_t n_kept, int *ret_pidfd);
 
 /* 0 or negative errno. */

@@ -299,10 +299,9 @@ void domain_undo(Engine *e, Domain *d) {
 }
 
 int domain_check_taken_over(Engine *e, const Domain *d, Error *error) {
-        const char *reason = hypervisor_reason(e, d->spec.hypervisor);
-
         if (!d->left_alone)
                 return 0;
+        const char *reason = hypervisor_reason(e, d->spec.hypervisor);
         return error_set(error, ERROR_NOT_SUPPORTED,
                          "Domain %s is left as it is, since the daemon could not take it over when it started (%s): "
                          "mend hypervisor %s, then start the daemon again",

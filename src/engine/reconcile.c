@@ -91,7 +91,7 @@ static int kill_lost(Engine *e, const Domain *d, Error *error) {
 }
 
 static bool may_be_there(Engine *e, const Domain *d, const Driver *driver) {
-        return d->process.pid || (driver && driver->present && driver->present(&e->driver_host, d));
+        return driver && (d->process.pid || (driver->present && driver->present(&e->driver_host, d)));
 }
 
 static void leave_alone(Engine *e, Domain *d, const char *why) {

@@ -488,6 +488,15 @@ def test_waits_by_the_thousand(broker, connect, network, create, bystander, peer
         time.sleep(0.05)
 
 
+def all_return(connection, serials):
+    """Each of these calls is answered, and none by an error."""
+    while serials:
+        received = connection.receive(5)
+        if received.kind != SIGNAL:
+            assert received.error is None
+            serials.discard(received.fields[REPLY_SERIAL])
+
+
 @pytest.mark.parametrize("where", ["body", "fields"])
 def test_waits_of_many_megabytes(broker, connect, alice, create, bystander, where):
     """Behind its argument, or in a field that nobody knows: what a call is padded with is not kept until its answer."""
@@ -506,11 +515,7 @@ def test_waits_of_many_megabytes(broker, connect, alice, create, bystander, wher
     assert grown < GROWTH_MAX, f"{grown >> 10} KiB for {len(serials)} waits"
     bystander.check()
     alice.destroy_domain(name)
-    while serials:
-        received = connection.receive(5)
-        if received.kind != SIGNAL:
-            assert received.error is None
-            serials.discard(received.fields[REPLY_SERIAL])
+    all_return(connection, serials)
 
 
 def test_waits_end_with_their_domain(connect, alice, create):
@@ -520,11 +525,7 @@ def test_waits_end_with_their_domain(connect, alice, create):
     serials = {connection.call(domain_path(name), DOMAIN, "Wait", "t", 0) for _ in range(300)}
     assert works(connection)
     alice.destroy_domain(name)
-    while serials:
-        received = connection.receive(5)
-        if received.kind != SIGNAL:
-            assert received.error is None
-            serials.discard(received.fields[REPLY_SERIAL])
+    all_return(connection, serials)
 
 
 def test_waits_of_many_clients_of_the_bus(broker, connect, alice, create):
