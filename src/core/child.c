@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
-#include <linux/capability.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
@@ -20,6 +19,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/capabilities.h"
 #include "base/fd.h"
 #include "core/clone-as.h"
 #include "core/user.h"
@@ -152,26 +152,13 @@ static int set_ids(uid_t uid, gid_t gid, const gid_t *groups, size_t n_groups) {
         return all && getgroups(0, NULL) == (int)n_groups ? 0 : -EPERM;
 }
 
-static int set_capabilities(uint64_t kept) {
-        struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-        struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = { 0 };
-
-        for (size_t i = 0; i < _LINUX_CAPABILITY_U32S_3; i++)
-                sets[i].effective = sets[i].permitted = (uint32_t)(kept >> 32 * i);
-        if (syscall(SYS_capset, &header, sets) < 0)
-                return -errno;
-        if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
-                return -errno;
-        return 0;
-}
-
 int child_become(uid_t uid, gid_t gid, const gid_t *groups, size_t n_groups) {
         int r = set_ids(uid, gid, groups, n_groups);
         if (r < 0 || uid == 0)
                 return r;
 
         /* The kernel has emptied them when root became another, unless a securebit stopped it or we were not root. */
-        r = set_capabilities(0);
+        r = capabilities_set(0);
         /* What we have of the daemon's memory is not for that user, whatever fs.suid_dumpable says. */
         return r < 0 ? r : prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : 0;
 }
@@ -273,24 +260,8 @@ int child_outlive_parent(void) {
         return prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0) < 0 ? -errno : 0;
 }
 
-static int bound(uint64_t kept) {
-        for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
-                if (!(kept >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
-                        return -errno;
-        return 0;
-}
-
 int child_drop_bounding(void) {
-        return bound(0);
-}
-
-int child_keep_capabilities(uint64_t kept) {
-        int r = bound(kept);
-        if (r == 0)
-                r = set_capabilities(kept);
-        if (r < 0)
-                return r;
-        return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+        return capabilities_bound(0);
 }
 
 int child_drop_capabilities(void) {
@@ -298,8 +269,6 @@ int child_drop_capabilities(void) {
         int r = child_drop_bounding();
         if (r < 0 && r != -EPERM)
                 return r;
-        r = set_capabilities(0);
-        if (r < 0)
-                return r;
-        return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+        r = capabilities_set(0);
+        return r < 0 ? r : capabilities_freeze();
 }

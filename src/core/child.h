@@ -63,5 +63,3 @@ int child_outlive_parent(void);
 int child_drop_bounding(void);
 /* All sets empty, no_new_privs. */
 int child_drop_capabilities(void);
-/* For root: of all capabilities only these (1ULL << CAP_...) from now on, and after an exec; no_new_privs. */
-int child_keep_capabilities(uint64_t kept);

@@ -93,6 +93,20 @@ Charge domain_charge(const Domain *d) {
         return (Charge){ .domains = 1, .memory = d->spec.memory + stub, .vcpus = d->spec.vcpus };
 }
 
+static const Charge one_domain = { .domains = 1 };
+
+static void worker_lingers(void *owner) {
+        (void)owner_charge(owner, &one_domain, NULL, NULL);
+}
+
+static void worker_went(void *owner) {
+        owner_release(owner, &one_domain);
+}
+
+Lingering domain_lingering(const Domain *d) {
+        return (Lingering){ .begun = worker_lingers, .over = worker_went, .userdata = d->owner };
+}
+
 EndedDomain *ended_domain_free(EndedDomain *d) {
         if (!d)
                 return NULL;

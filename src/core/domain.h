@@ -73,6 +73,8 @@ const char *domain_uuid_format(const uint8_t uuid[DOMAIN_UUID_SIZE], char buffer
 
 /* What it is charged with: its stub domain's memory, too. */
 Charge domain_charge(const Domain *d);
+/* A process that worked for it and stays behind is charged to its owner as a domain. */
+Lingering domain_lingering(const Domain *d);
 
 /* An ended domain that its owner may still ask about. The log is the file ended/ID.log in the state directory. */
 typedef struct EndedDomain {

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -274,6 +275,101 @@ static void test_stop(void **state) {
         assert_false(has_children());
 }
 
+/* Anybody of this user may trace it. */
+static int run_held(void *input UNUSED, WorkerReply *reply UNUSED, Error *e UNUSED) {
+        (void)prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
+        return run_forever(NULL, NULL, NULL);
+}
+
+/* The number of the process behind a pidfd. */
+static pid_t pidfd_number(int pidfd) {
+        char path[64], line[64];
+        pid_t pid = -1;
+        snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
+        FILE *f = fopen(path, "re");
+        while (f && pid < 0 && fgets(line, sizeof line, f))
+                (void)sscanf(line, "Pid: %d", &pid);
+        if (f)
+                fclose(f);
+        return pid;
+}
+
+/* A process that traces that one, so that it stays a zombie, killed as it may be, until its tracer is. */
+static pid_t trace(pid_t traced) {
+        int tell[2];
+        char byte;
+        assert_int_equal(pipe2(tell, O_CLOEXEC), 0);
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                uint64_t end = now_monotonic_usec() + 5 * USEC_PER_SEC;
+                while (ptrace(PTRACE_SEIZE, traced, 0, 0) < 0)
+                        if (now_monotonic_usec() > end)
+                                _exit(1);
+                (void)!write(tell[1], "", 1);
+                for (;;)
+                        pause();
+        }
+        close(tell[1]);
+        assert_int_equal(read(tell[0], &byte, 1), 1);
+        close(tell[0]);
+        return pid;
+}
+
+typedef struct Tally {
+        int begun;
+        bool over;
+} Tally;
+
+static void tally_begun(void *userdata) {
+        ((Tally *)userdata)->begun++;
+}
+
+static void tally_over(void *userdata) {
+        ((Tally *)userdata)->over = true;
+}
+
+static void test_lingers(void **state) {
+        Baseline *b = *state;
+        for (int stopped = 0; stopped < 2; stopped++) {
+                Tally t = { 0 };
+                Worker w;
+                Outcome o;
+                setup(&w, &o, run_held);
+                w.deadline_usec = stopped ? 8 * USEC_PER_SEC : 300 * USEC_PER_MSEC;
+                w.lingering = (Lingering){ tally_begun, tally_over, &t };
+                assert_int_equal(worker_start(&w, b->event, NULL), 0);
+                pid_t tracer = trace(pidfd_number(w.pidfd));
+                assert_int_equal(t.begun, 0);
+                if (stopped)
+                        worker_stop(&w);
+                else
+                        assert_true(loop_until(b->event, &o.done));
+                assert_int_equal(t.begun, 1);
+                loop_for(b->event, 300 * USEC_PER_MSEC);
+                assert_false(t.over);
+
+                assert_int_equal(kill(tracer, SIGKILL), 0);
+                assert_int_equal(waitpid(tracer, NULL, 0), tracer);
+                assert_true(loop_until(b->event, &t.over));
+                assert_int_equal(t.begun, 1);
+        }
+}
+
+/* One that has answered is charged to nobody, as long as it may take to exit. */
+static void test_answered_does_not_linger(void **state) {
+        Baseline *b = *state;
+        Tally t = { 0 };
+        Worker w;
+        Outcome o;
+        setup(&w, &o, run_upper);
+        w.input = (char[]){ "hello" };
+        w.lingering = (Lingering){ tally_begun, tally_over, &t };
+        run_to_end(b->event, &w, &o);
+        assert_false(o.failed);
+        assert_int_equal(t.begun, 0);
+}
+
 static void test_free_in_done(void **state) {
         Baseline *b = *state;
         const WorkerRun runs[] = { run_upper, run_die, run_refuse };
@@ -353,16 +449,8 @@ static void test_goes_with_the_daemon(void **state UNUSED) {
                 setup(&w, &o, run_forever);
                 if (sd_event_new(&event) < 0 || worker_start(&w, event, NULL) < 0)
                         _exit(1);
-                ProcessId id = { 0 };
-                siginfo_t info;
-                (void)waitid(P_ALL, 0, &info, WEXITED | WNOHANG);
-                char path[64], text[32] = "";
-                snprintf(path, sizeof path, "/proc/self/fdinfo/%d", w.pidfd);
-                FILE *f = fopen(path, "re");
-                while (f && fgets(text, sizeof text, f))
-                        if (sscanf(text, "Pid: %d", &id.pid) == 1)
-                                break;
-                if (process_identify(id.pid, &id) < 0 || write(tell[1], &id, sizeof id) != sizeof id)
+                ProcessId id;
+                if (process_identify(pidfd_number(w.pidfd), &id) < 0 || write(tell[1], &id, sizeof id) != sizeof id)
                         _exit(1);
                 usleep(20000);
                 raise(SIGKILL);
@@ -610,6 +698,8 @@ int main(void) {
                 TEST(test_rubbish_is_refused),
                 TEST(test_deadline),
                 TEST(test_stop),
+                TEST(test_lingers),
+                TEST(test_answered_does_not_linger),
                 TEST(test_free_in_done),
                 TEST(test_start_fails_without_descriptors),
                 TEST(test_start_fails_before_anything_runs),

@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "core/child.h"
-#include "core/process.h"
 
 #define MESSAGE_MAX 4096
 
@@ -94,18 +93,23 @@ static _Noreturn void worker_child(const Worker *w, int socket) {
 
 /* ---- in the daemon ---- */
 
-void worker_stop(Worker *w) {
+static void let_go(Worker *w, const Lingering *lingering) {
         w->source = sd_event_source_disable_unref(w->source);
         w->deadline_source = sd_event_source_disable_unref(w->deadline_source);
         fd_drop(&w->socket);
         if (w->pidfd >= 0)
-                process_abandon(w->event, fd_take(&w->pidfd), NULL);
+                process_abandon(w->event, fd_take(&w->pidfd), lingering);
         w->event = sd_event_unref(w->event);
 }
 
-/* The last thing that anybody does with w. */
-static void worker_finish(Worker *w, WorkerReply *reply, const Error *e) {
-        worker_stop(w);
+void worker_stop(Worker *w) {
+        let_go(w, &w->lingering);
+}
+
+/* The last thing that anybody does with w. One that has answered is about to exit, and is charged to nobody for as long
+ * as that takes: lingering is NULL. */
+static void worker_finish(Worker *w, const Lingering *lingering, WorkerReply *reply, const Error *e) {
+        let_go(w, lingering);
         w->done(w, error_is_set(e) ? NULL : reply, error_is_set(e) ? e : NULL);
 }
 
@@ -133,7 +137,7 @@ static int on_dead(sd_event_source *source UNUSED, int fd, uint32_t revents UNUS
         AUTO(error_clear) Error e = ERROR_INIT;
         char how[CHILD_EXIT_TEXT_MAX];
         error_set(&e, ERROR_INTERNAL, "%s: the process for it %s", w->what, child_exit_format(&exit, how));
-        worker_finish(w, NULL, &e);
+        worker_finish(w, &w->lingering, NULL, &e);
         return 0;
 }
 
@@ -158,7 +162,7 @@ static void take_answer(Worker *w, int socket, Packet *packet, WorkerReply *repl
                 error_set_errno(&e, r, "%s: cannot receive the answer", w->what);
         else
                 (void)decode(w, packet, length, reply, &e);
-        worker_finish(w, reply, &e);
+        worker_finish(w, NULL, reply, &e);
 }
 
 static int on_answer(sd_event_source *source UNUSED, int fd, uint32_t revents UNUSED, void *userdata) {
@@ -172,7 +176,7 @@ static int on_answer(sd_event_source *source UNUSED, int fd, uint32_t revents UN
         } else {
                 AUTO(error_clear) Error e = ERROR_INIT;
                 error_set_errno(&e, ENOMEM, "%s: cannot receive the answer", w->what);
-                worker_finish(w, NULL, &e);
+                worker_finish(w, &w->lingering, NULL, &e);
         }
         free(packet);
         free(reply);
@@ -183,7 +187,7 @@ static int on_deadline(sd_event_source *source UNUSED, uint64_t usec UNUSED, voi
         Worker *w = userdata;
         AUTO(error_clear) Error e = ERROR_INIT;
         error_set(&e, ERROR_TIMEOUT, "%s took longer than %.1f s", w->what, (double)w->deadline_usec / 1e6);
-        worker_finish(w, NULL, &e);
+        worker_finish(w, &w->lingering, NULL, &e);
         return 0;
 }
 

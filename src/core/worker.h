@@ -4,7 +4,8 @@
  *   Idle --worker_start()--> Active --answer, death, deadline--> (done, Idle)
  *
  * A worker can be stuck where not even SIGKILL reaches it at once (a file on the user's own FUSE), so nobody ever waits
- * for one: it is killed, and reaped whenever it goes (process_abandon()). */
+ * for one: it is killed, and reaped whenever it goes (process_abandon()). Where a user can have that, who starts it
+ * says by Worker.lingering whom it is charged to meanwhile. */
 #pragma once
 
 #include <stdbool.h>
@@ -15,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "core/process.h"
 
 typedef struct Worker Worker;
 
@@ -37,6 +39,7 @@ struct Worker {
         size_t n_keep;
         uint64_t clone_flags;   /* CLONE_NEW*: run() begins in these new namespaces; 0: in the daemon's */
         uint64_t deadline_usec; /* relative */
+        Lingering lingering;    /* of one that was stopped or did not answer in time, and stays */
         /* Once, from the loop, never from inside worker_start(). e NULL: reply is the callee's to read and its
          * descriptors to take (the rest is closed after). e set: what run() said, or that it died or exceeded its
          * deadline (ERROR_TIMEOUT). May free the Worker. */

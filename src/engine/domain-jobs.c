@@ -391,6 +391,7 @@ static int creation_begin(struct DomainJob *job, const Driver *driver, Error *er
         job->files.uid = d->owner->uid;
         job->files.privileged = e->scope == SCOPE_SYSTEM;
         job->files.deadline_usec = e->limits.start_usec;
+        job->files.lingering = domain_lingering(d);
         job->files.done = files_done;
         job->files.userdata = job;
         return files_start(&job->files, e->event, error);

@@ -321,6 +321,7 @@ int files_start(FilesJob *j, sd_event *event, Error *e) {
         j->worker.run = run;
         j->worker.input = j;
         j->worker.deadline_usec = j->deadline_usec;
+        j->worker.lingering = j->lingering;
         j->worker.done = worker_done;
         j->worker.userdata = j;
         return worker_start(&j->worker, event, e);

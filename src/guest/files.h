@@ -41,6 +41,7 @@ struct FilesJob {
         uid_t uid;
         bool privileged; /* system scope: become uid first; else the daemon's own identity is the caller's */
         uint64_t deadline_usec;
+        Lingering lingering; /* of a worker that waits for a file system of the caller's own, and cannot be killed */
         void (*done)(FilesJob *j, GuestFiles *files, const Error *e); /* the callee takes the content of *files */
         void *userdata;
         /* Private. */

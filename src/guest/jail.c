@@ -41,6 +41,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/capabilities.h"
 #include "base/fd.h"
 #include "base/string-util.h"
 #include "guest/filter.h"
@@ -449,7 +450,7 @@ static int drop_privilege(const Jail *j) {
         if (!j->privileged)
                 return child_drop_capabilities();
         if (j->becomes_itself)
-                return child_keep_capabilities(1ULL << CAP_SETUID | 1ULL << CAP_SETGID);
+                return capabilities_keep(1ULL << CAP_SETUID | 1ULL << CAP_SETGID);
 
         int r = child_drop_bounding();
         if (r == 0)

@@ -21,11 +21,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/capabilities.h"
 #include "base/fd.h"
 #include "base/macros.h"
 #include "base/string-util.h"
 #include "keeper/pcapng.h"
-#include "net/confine.h"
 #include "net/keeper-protocol.h"
 
 #define FRAME_MAX  0x40000 /* more than any device takes at once */

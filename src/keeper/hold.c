@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/capabilities.h"
 #include "base/fd.h"
 #include "base/string-util.h"
 #include "net/confine.h"

@@ -7,10 +7,6 @@
 /* All that the keeper and the server need, in their own user namespace. */
 #define NETWORK_CAPABILITIES (1ULL << CAP_NET_ADMIN | 1ULL << CAP_NET_RAW | 1ULL << CAP_NET_BIND_SERVICE)
 
-/* Lose every capability but those of the mask (bit N: capability N), for what is executed too, and for good. 0 or
- * negative errno. */
-int capabilities_keep(uint64_t mask);
-
 /* In the server's process, last before exec: no file of the user's is to be had by whoever takes it over. Does nothing
  * on kernels without Landlock. 0 or negative errno. */
 int confine_files(const char *program);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/capabilities.h"
 #include "net/confine.h"
 
 static _Noreturn void server_exec(const char *program, int input_fd, int log_fd) {

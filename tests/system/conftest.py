@@ -279,6 +279,14 @@ def disk(broker):
 
 
 @pytest.fixture
+def mount_point(base):
+    path = os.path.join(base, "fuse")
+    os.mkdir(path, 0o755)
+    yield path
+    os.rmdir(path)
+
+
+@pytest.fixture
 def create(alice, hypervisor, network, disk):
     """Create a domain on alice's network: paused, with one disk of hers, unless it is said otherwise."""
     names = []

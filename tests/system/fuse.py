@@ -1,5 +1,6 @@
-"""A FUSE file system of a user's, with a server that answers what is asked but, if it is a bad one, no FLUSH: who closes
-a file of it waits for ever. It is mounted by root, with the options that fusermount3 would have set for the user.
+"""A FUSE file system of a user's, with a server that answers what is asked but, if it is a bad one, some of it: who
+closes a file of it waits for ever where that is FLUSH, and who only looks for one where it is LOOKUP, and neither can be
+killed. It is mounted by root, with the options that fusermount3 would have set for the user.
 
 The server is a thread here. With its descriptor everything that waits for it ends: at exit from the block, after
 PATIENCE seconds, or with this process."""
@@ -25,15 +26,15 @@ UNANSWERED = {FORGET, INTERRUPT, BATCH_FORGET}  # by the protocol
 
 
 class Fuse(threading.Thread):
-    """files: name -> content. mounter: the uid that the kernel is told; 0 shows them to all."""
+    """files: name -> content. mounter: the uid that the kernel is told; 0 shows them to all. ignores: opcodes."""
 
-    def __init__(self, directory, files, owner, mounter, flushes=False):
+    def __init__(self, directory, files, owner, mounter, ignores=()):
         super().__init__(daemon=True)
         self.directory = directory
         self.owner = owner
         self.names = list(files)
         self.contents = list(files.values())
-        self.flushes = flushes
+        self.ignores = UNANSWERED.union(ignores)
         self.stopped = threading.Event()
         self.seen = set()
         self.fd = os.open("/dev/fuse", os.O_RDWR | os.O_NONBLOCK)
@@ -68,7 +69,7 @@ class Fuse(threading.Thread):
     def _serve(self, request):
         _, opcode, unique, node, *_ = struct.unpack_from("=IIQQIIIHH", request)
         self.seen.add(opcode)
-        if opcode in UNANSWERED or (opcode == FLUSH and not self.flushes):
+        if opcode in self.ignores:
             return
         try:
             error, body = 0, self._answer(opcode, node, request[40:])

@@ -10,6 +10,7 @@ import pytest
 
 from caller import DOMAIN, NETWORK, Caller, CallError, domain_path, network_path
 from conftest import destroyed, refused
+from fuse import LOOKUP, Fuse
 from guests import Console, read_all
 
 KEEP_ENDED = 2
@@ -27,6 +28,7 @@ def config():
         "max_connections": 4,
         "max_ended": 2,
         "keep_ended": f"{KEEP_ENDED}s",
+        "start_timeout": "8s",
         "pool": "10.99.0.0/23",
     }
 
@@ -294,6 +296,31 @@ def test_many_at_once(alice, network, create):
             destroyed(alice.destroy_domain, name)
 
 
+def domains_held(who):
+    return dict(who.manager("GetUsage")).get(who.user.uid, {}).get("domains", 0)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="there is no FUSE")
+def test_stuck_workers_are_counted(alice, bob, network, disk, mount_point):
+    """Who looks for a disk on a file system of hers whose server does not answer cannot even be killed: it counts as hers
+    until it goes, else they would pile up."""
+    with Fuse(mount_point, {}, alice.user, alice.user.uid, ignores=[LOOKUP]) as fuse:
+        for pending in [alice.start_domain(network.name, "1M", [fuse.path(f"disk{n}")], hypervisor="null") for n in range(3)]:
+            refused("Timeout", pending.result)
+        assert LOOKUP in fuse.seen
+        assert domains_held(alice) == 3
+        assert "domains" in refused("QuotaExceeded", alice.create_domain, network.name, "1M", [disk], hypervisor="null")
+        bobs = bob.create_network(["x"])[0]
+        bob.destroy_domain(bob.create_domain(bobs, "1M", [bob.user.disk("d.img")], hypervisor="null"))
+        bob.destroy_network(bobs)
+        assert fuse.is_alive(), "its patience has ended meanwhile"
+        assert domains_held(alice) == 3
+    deadline = time.monotonic() + 5
+    while domains_held(alice) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    alice.destroy_domain(alice.create_domain(network.name, "1M", [disk], hypervisor="null"))
+
+
 def test_a_client_that_vanishes(broker, alice, network):
     """It asks for a domain and is gone before the answer: the domain is either there, owned and whole, or not at all."""
     for n in range(5):
@@ -305,6 +332,6 @@ def test_a_client_that_vanishes(broker, alice, network):
         while time.monotonic() < deadline:
             for name in alice.domain_names():
                 destroyed(alice.destroy_domain, name)
-            if not dict(alice.manager("GetUsage")).get(alice.user.uid, {}).get("domains"):
+            if not domains_held(alice):
                 break
             time.sleep(0.02)

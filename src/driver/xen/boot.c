@@ -328,6 +328,7 @@ void xen_boot_anew(XenGuest *x) {
                 x->files_job.uid = x->guest.domain->owner->uid;
                 x->files_job.privileged = x->guest.host->privileged;
                 x->files_job.deadline_usec = x->guest.host->limits->start_usec;
+                x->files_job.lingering = domain_lingering(x->guest.domain);
                 x->files_job.done = files_opened;
                 x->files_job.userdata = x;
         }
