@@ -60,6 +60,8 @@ int unix_listen(int dir_fd, const char *name, mode_t mode, int *ret_fd);
 
 /* A stream socket connected to dir_fd/name; non-blocking once connected. -ECONNREFUSED, -ENOENT as the kernel says. */
 int unix_connect(int dir_fd, const char *name, int *ret_fd);
+/* The same to a stranger: no descriptors are taken (unix_refuse_descriptors()), from before it is connected. */
+int unix_connect_plain(int dir_fd, const char *name, int *ret_fd);
 
 /* Let nobody send descriptors to this end of a UNIX socket: whoever tries has EPERM (SO_PASSRIGHTS, Linux 6.16; nothing
  * is done before). For sockets of strangers, who choose what the last close of a descriptor does, and that is ours even

@@ -64,6 +64,13 @@ static void test_refuses_descriptors(void **state) {
         assert_int_equal(fd_send(server, "x", 1, &d.fd, 1), 0); /* what we send is another matter */
         fd_drop(&server);
         fd_drop(&client);
+
+        assert_int_equal(unix_connect_plain(d.fd, "s", &client), 0);
+        server = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        assert_int_equal(fd_send(server, "x", 1, &d.fd, 1), refuses ? -EPERM : 0);
+        assert_int_equal(fd_send(server, "x", 1, NULL, 0), 0);
+        fd_drop(&server);
+        fd_drop(&client);
         fd_drop(&listener);
         test_dir_close(&d);
 }

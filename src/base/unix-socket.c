@@ -4,6 +4,7 @@
  * resolves "/proc/self/fd/N/NAME" to the same place in a few bytes, so that is what it is given. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -52,7 +53,11 @@ static int open_socket_file(int dir_fd, const char *name, int *ret_fd) {
         return 0;
 }
 
-int unix_connect(int dir_fd, const char *name, int *ret_fd) {
+void unix_refuse_descriptors(int fd) {
+        (void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &(int){ 0 }, sizeof(int));
+}
+
+static int connect_stream(int dir_fd, const char *name, bool refuse_descriptors, int *ret_fd) {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         AUTO(fd_drop) int file = -1;
         int r = open_socket_file(dir_fd, name, &file);
@@ -64,10 +69,20 @@ int unix_connect(int dir_fd, const char *name, int *ret_fd) {
         AUTO(fd_drop) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0)
                 return -errno;
+        if (refuse_descriptors)
+                unix_refuse_descriptors(fd);
         if (connect(fd, (const struct sockaddr *)&address, sizeof address) < 0)
                 return -errno;
         *ret_fd = fd_take(&fd);
         return 0;
+}
+
+int unix_connect(int dir_fd, const char *name, int *ret_fd) {
+        return connect_stream(dir_fd, name, false, ret_fd);
+}
+
+int unix_connect_plain(int dir_fd, const char *name, int *ret_fd) {
+        return connect_stream(dir_fd, name, true, ret_fd);
 }
 
 /* Remove what the dead have left. Anything but a socket that refuses connections stays: -EADDRINUSE. Two daemons that
@@ -123,8 +138,4 @@ int unix_listen(int dir_fd, const char *name, mode_t mode, int *ret_fd) {
         }
         *ret_fd = fd_take(&fd);
         return 0;
-}
-
-void unix_refuse_descriptors(int fd) {
-        (void)setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &(int){ 0 }, sizeof(int));
 }

@@ -95,16 +95,8 @@ Charge domain_charge(const Domain *d) {
 
 static const Charge one_domain = { .domains = 1 };
 
-static void worker_lingers(void *owner) {
-        (void)owner_charge(owner, &one_domain, NULL, NULL);
-}
-
-static void worker_went(void *owner) {
-        owner_release(owner, &one_domain);
-}
-
 Lingering domain_lingering(const Domain *d) {
-        return (Lingering){ .begun = worker_lingers, .over = worker_went, .userdata = d->owner };
+        return (Lingering){ d->owner, &one_domain };
 }
 
 EndedDomain *ended_domain_free(EndedDomain *d) {

@@ -42,16 +42,8 @@ Ipv6Mode ipv6_mode_from_name(const char *name) {
 
 static const Charge one_network = { .networks = 1 };
 
-static void keeper_lingers(void *owner) {
-        (void)owner_charge(owner, &one_network, NULL, NULL);
-}
-
-static void keeper_went(void *owner) {
-        owner_release(owner, &one_network);
-}
-
 Lingering network_lingering(const Network *n) {
-        return (Lingering){ .begun = keeper_lingers, .over = keeper_went, .userdata = n->owner };
+        return (Lingering){ n->owner, &one_network };
 }
 
 int network_new(const char *name, Owner *owner, Network **ret) {

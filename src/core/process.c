@@ -179,13 +179,14 @@ static void leftover_free(void *userdata) {
 }
 
 static void leftover_begun(const Leftover *l) {
-        if (l->lingering.begun)
-                l->lingering.begun(l->lingering.userdata);
+        if (l->lingering.owner)
+                (void)owner_charge(l->lingering.owner, l->lingering.charge, NULL,
+                                   NULL); /* without limits it cannot fail */
 }
 
 static void leftover_over(const Leftover *l) {
-        if (l->lingering.over)
-                l->lingering.over(l->lingering.userdata);
+        if (l->lingering.owner)
+                owner_release(l->lingering.owner, l->lingering.charge);
 }
 
 /* The loop keeps the source, and with it the leftover, until the source is let go or the loop ends. */

@@ -6,6 +6,8 @@
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
+#include "core/owner.h"
+
 typedef struct ProcessId {
         pid_t pid;           /* 0: none */
         uint64_t start_time; /* field 22 of /proc/PID/stat, clock ticks since boot */
@@ -32,13 +34,12 @@ int process_open(const ProcessId *id, int *ret_pidfd);
  * errno. */
 int process_reap(int pidfd, ChildExit *ret);
 
-/* Who wants to know of a killed process that stays, as one does that its user traces, and that is in the way of nobody
- * but the host: begun() when nobody waits for its end any longer, over() once it is gone. over() never comes where the
- * loop ends first. Members may be NULL. */
+/* Who pays for a killed process that stays, as one does that its user traces, and that is in the way of nobody but the
+ * host: what it is charged with, whatever the limits, from when nobody waits for its end any longer until it is gone.
+ * Where the loop ends first that is never released. */
 typedef struct Lingering {
-        void (*begun)(void *userdata);
-        void (*over)(void *userdata);
-        void *userdata;
+        Owner *owner;         /* NULL: nobody */
+        const Charge *charge; /* static */
 } Lingering;
 
 /* SIGKILL it, and reap it whenever it goes: takes the pidfd. Even a killed process may stay for long where the kernel

@@ -45,6 +45,7 @@ int boot_start(BootLoaderJob *j, Guest *g, Error *e) {
         j->output_max = boot_copy_max(spec);
         j->console = g->console;
         j->deadline_usec = settings->boot_loader_usec;
+        j->lingering = domain_lingering(g->domain);
         return boot_loader_start(j, g->host->event, e);
 }
 

@@ -142,6 +142,7 @@ int screen_open_vnc(Qmp *qmp, unsigned number, GuestAnswer answer, void *userdat
                 request_free(request);
                 return r;
         }
+        unix_refuse_descriptors(pair[0]);
         request->fd = pair[0];
         theirs = pair[1];
         snprintf(name, sizeof name, "vnc-%u", number);

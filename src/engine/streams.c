@@ -246,6 +246,7 @@ int engine_network_capture(Engine *e, const Caller *who, const char *network, co
         s->capture.device = device && *device ? device : NULL;
         s->capture.started = capture_started;
         s->capture.ended = capture_ended;
+        s->capture.lingering = (Lingering){ s->owner, &one_stream };
         s->capture.userdata = s;
         r = capture_start(&s->capture, n, error);
         if (r < 0)

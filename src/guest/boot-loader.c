@@ -496,6 +496,7 @@ static int start_worker(BootLoaderJob *j, sd_event *event, Error *e) {
         j->worker.n_keep = ARRAY_LEN(keep);
         j->worker.clone_flags = jail_clone_flags(&scope);
         j->worker.deadline_usec = j->deadline_usec;
+        j->worker.lingering = j->lingering;
         j->worker.done = worker_done;
         j->worker.userdata = j;
         int r = worker_start(&j->worker, event, e);

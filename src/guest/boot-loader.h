@@ -37,6 +37,7 @@ struct BootLoaderJob {
         uint64_t output_max;    /* bytes that its output may take, in memory */
         Console *console;       /* the job sets its source; it has none afterwards */
         uint64_t deadline_usec; /* a person's time at the menu included; relative */
+        Lingering lingering;    /* of the jail, when its owner traces what is in it */
         /* The callee takes the content of *choice; e names the loader, the disk, the cause and its last words. May free
          * the job. */
         void (*done)(BootLoaderJob *j, BootChoice *choice, const Error *e);

@@ -47,7 +47,7 @@ void capture_stop(Capture *c) {
         spawn_stop(&c->spawn);
         process_done(&c->process);
         if (pidfd >= 0)
-                process_abandon(c->host->event, pidfd, NULL);
+                process_abandon(c->host->event, pidfd, &c->lingering);
         capture_close(c);
 }
 
@@ -136,7 +136,9 @@ static void on_spawned(Spawn *s, const Error *failure) {
                 error_set(&e, misnamed ? ERROR_INVALID_INPUT : failure->id, "%s", error_text(failure));
         } else {
                 int r = process_watch(&c->process, c->host->event, &s->id, spawn_take_pidfd(s), on_ended, c);
-                if (r < 0)
+                if (r == 0)
+                        c->process.lingering = c->lingering;
+                else
                         error_set_errno(&e, r, "Failed to watch the capture");
         }
         int read_fd = error_is_set(&e) ? -1 : fd_take(&c->read_fd);
@@ -182,6 +184,7 @@ static void describe_spawn(Capture *c) {
         s->prepare = prepare;
         s->prepare_data = c;
         s->deadline_usec = START_USEC;
+        s->lingering = c->lingering;
         s->prepared = on_prepared;
         s->done = on_spawned;
 }

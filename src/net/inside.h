@@ -39,7 +39,8 @@ typedef struct Capture Capture;
 struct Capture {
         /* In */
         const NetHost *host;
-        const char *device; /* the caller's, as long as capture_start() runs */
+        const char *device;  /* the caller's, as long as capture_start() runs */
+        Lingering lingering; /* it runs as the network's owner, who may trace it */
         /* The stream has begun (e NULL: read_fd is the reader's end, the callee's), or it failed. */
         void (*started)(Capture *c, int read_fd, const Error *e);
         /* It has ended, for whatever reason, after started() without error. May free. */

@@ -76,6 +76,7 @@ class Rig:
         except CallError as error:
             assert error.name in ERRORS, f"{what}: {error}"
             assert any(word in error.message for word in REASONS), f"{what}: {error}"
+            print("MSG", what, error.name, error.message)
             self.outcomes.setdefault(what, set()).add(error.name)
             return None
         self.outcomes.setdefault(what, set()).add("done")

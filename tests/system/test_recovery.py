@@ -142,7 +142,7 @@ def write_console(broker, name, text):
         fifo.write(text)
 
 
-def emulator_status(broker, name):
+def emulator_status(broker, name, *commands):
     """What the monitor of a guest says to whoever takes the daemon's place for a moment."""
     with socket.socket(socket.AF_UNIX) as monitor:
         monitor.settimeout(DEADLINE)
@@ -151,7 +151,7 @@ def emulator_status(broker, name):
         os.close(directory)
         stream = monitor.makefile("rw", encoding="utf-8")
         stream.readline()
-        for command in ("qmp_capabilities", "query-status"):
+        for command in ("qmp_capabilities", *commands, "query-status"):
             stream.write(json.dumps({"execute": command}) + "\n")
             stream.flush()
             answer = json.loads(stream.readline())
@@ -196,6 +196,23 @@ def test_adopted(broker, alice, network, create, hypervisor, kill):
     fresh = alice.create_network([])
     assert fresh[0] != network.name and fresh[1] != network.gateway
     alice.destroy_network(fresh[0])
+
+
+@pytest.mark.parametrize("command, state", [("cont", "running"), ("stop", "paused")])
+@pytest.mark.parametrize("hypervisor", ["qemu"])
+def test_state_that_was_not_recorded(broker, alice, create, command, state):
+    """A daemon may die after it has had a guest resumed or paused, and before that is noted: the guest counts."""
+    name = create(hypervisor="qemu")
+    if state == "paused":
+        alice.domain(name, "Resume")
+    with daemon_away(broker):
+        assert emulator_status(broker, name, command) == state
+    wait_for(lambda: alice.get(domain_path(name), DOMAIN, "State") == state)
+    broker.restart()
+    assert alice.get(domain_path(name), DOMAIN, "State") == state
+    wait_for(lambda: broker.log_since_test().count(f"Domain {name} is taken over") == 2)
+    alice.domain(name, "Pause" if state == "running" else "Resume")
+    assert alice.get(domain_path(name), DOMAIN, "State") != state
 
 
 def test_killed_again_and_again(broker, alice, network, create, hypervisor):

@@ -238,7 +238,7 @@ int qemu_open_agent(Guest *g, GuestAnswer answer, void *userdata, Error *e) {
         int r = request_new(q, answer, userdata, &request, e);
         if (!request)
                 return r;
-        r = unix_connect(g->dir_fd, AGENT_SOCKET, &request->fd);
+        r = unix_connect_plain(g->dir_fd, AGENT_SOCKET, &request->fd);
         if (r >= 0)
                 r = fd_set_nonblock(request->fd, false);
         if (r < 0)

@@ -91,7 +91,7 @@ static int on_later(UNUSED sd_event_source *s, void *userdata) {
                 q->guest.events->ended(&q->guest, q->end_reason, q->end_text);
         } else if (q->later_paused) {
                 q->later_paused = false;
-                q->guest.events->paused(&q->guest, true);
+                q->guest.events->paused(&q->guest, q->paused);
         }
         return 0;
 }
@@ -321,6 +321,7 @@ static void status_known(void *userdata, json_t *result, const Error *failure) {
         QemuGuest *q = userdata;
         Domain *d = q->guest.domain;
         const char *status = string_or(json_string_value(json_object_get(result, "status")), "");
+        bool paused = !json_is_true(json_object_get(result, "running"));
 
         if (failure || q->state != QEMU_SETTING) {
                 set_up(q, NULL, failure);
@@ -335,7 +336,9 @@ static void status_known(void *userdata, json_t *result, const Error *failure) {
         else if (string_equal(status, "prelaunch") && d->state == DOMAIN_RUNNING) {
                 if (qmp_send(q->qmp, "cont", NULL, -1, set_up, q, NULL) >= 0)
                         return;
-        } else if (!json_is_true(json_object_get(result, "running"))) {
+        } else if (paused != (d->state == DOMAIN_PAUSED)) {
+                /* Its record is older: a daemon may die between what it asks for and what it notes. */
+                q->paused = paused;
                 q->later_paused = true;
                 do_later(q);
         }
@@ -369,7 +372,7 @@ static const QmpEvents monitor_events = {
 static int connect_monitor(QemuGuest *q, Error *e) {
         int fd;
 
-        int r = unix_connect(q->guest.dir_fd, QMP_SOCKET, &fd);
+        int r = unix_connect_plain(q->guest.dir_fd, QMP_SOCKET, &fd);
         if (r >= 0)
                 r = qmp_new(q->guest.host->event, fd, &monitor_events, q, &q->qmp);
         if (r < 0)

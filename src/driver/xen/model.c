@@ -290,7 +290,7 @@ static const QmpEvents monitor_events = {
 static int connect_monitor(Model *m, Error *e) {
         int fd;
 
-        int r = unix_connect(m->guest->dir_fd, QMP_SOCKET, &fd);
+        int r = unix_connect_plain(m->guest->dir_fd, QMP_SOCKET, &fd);
         if (r >= 0)
                 r = qmp_new(m->guest->host->event, fd, &monitor_events, m, &m->qmp);
         if (r < 0)
