@@ -40,6 +40,8 @@ test=(
 	ipxe-qemu ovmf qemu-efi-aarch64 qemu-system-arm qemu-system-x86 qemu-utils
 	# what the suites put into guests and onto disks
 	dosfstools dropbear-bin mtools
+	# whose completions are parsed
+	fish zsh
 	# what they look at a system with
 	busybox-static e2fsprogs iproute2 isc-dhcp-client openssh-client openssl strace tcpdump
 	# tests/fresh

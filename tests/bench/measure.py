@@ -3,6 +3,9 @@
 import os
 import statistics
 import subprocess
+import time
+
+REST_SECONDS, RISING_KIB = 60, 1024
 
 
 class Failed(Exception):
@@ -40,6 +43,18 @@ def available():
     """What the kernel has left to give, in KiB: shows what it needs itself, too."""
     with open("/proc/meminfo") as meminfo:
         return next(int(line.split()[1]) for line in meminfo if line.startswith("MemAvailable:"))
+
+
+def available_at_rest():
+    """The same once it rises no more: what has been destroyed the kernel takes apart in the background."""
+    before, end = available(), time.monotonic() + REST_SECONDS
+    while time.monotonic() < end:
+        time.sleep(1)
+        now = available()
+        if now < before + RISING_KIB:
+            return now
+        before = now
+    raise Failed(f"memory has become free for {REST_SECONDS} s on end")
 
 
 def pss(pids):

@@ -92,7 +92,7 @@ def daemon(base, user):
     os.chmod(os.path.dirname(d.runtime_dir), 0o777)
     d.start()
     yield d
-    d.stop()
+    d.stop_well()
 
 
 def environment(user, **more):

@@ -20,7 +20,7 @@ def system(base):
     os.chmod(os.path.dirname(d.runtime_dir), 0o755)
     d.start()
     yield d
-    d.stop()
+    d.stop_well()
 
 
 @pytest.fixture(scope="module")

@@ -102,6 +102,11 @@ class Daemon:
         self.process.send_signal(signal.SIGTERM)
         return self.wait(timeout)
 
+    def stop_well(self):
+        """A sanitizer tells of what it has found, of leaks for one, by the exit status."""
+        status = self.stop()
+        assert status == 0, f"the daemon ended with status {status}:\n{self.log()[-4000:]}"
+
     def kill(self):
         """At whatever instruction it is."""
         if self.process:
@@ -118,7 +123,7 @@ class Daemon:
         if kill:
             self.kill()
         else:
-            self.stop()
+            self.stop_well()
         return self.start()
 
     def is_alive(self):

@@ -72,7 +72,7 @@ def test_real_guest(alice, image, network):
 def test_idle_daemon_ends(broker, people):
     """Empty, and nobody connected: it goes by itself, and in good order; with a network it stays."""
     broker.forget_all_callers()
-    broker.daemon.stop()
+    broker.daemon.stop_well()
     broker.daemon.write_config({"idle_timeout": "1s"})
     try:
         broker.daemon.start()
@@ -87,7 +87,7 @@ def test_idle_daemon_ends(broker, people):
         assert broker.daemon.wait(10) == 0
     finally:
         if broker.daemon.process:
-            broker.daemon.stop()
+            broker.daemon.stop_well()
         broker.daemon.write_config({})
         broker.daemon.start()
 

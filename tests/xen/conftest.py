@@ -42,11 +42,12 @@ EMULATION_FAILED = re.compile(r".*(Triple fault|Insn len emulation failed).*")
 
 
 def pytest_runtest_protocol(item, nextitem):
-    """A test that fails while Xen says so runs once more. A guest that we have made wrongly fails then, too."""
+    """A test that fails while Xen says so runs once more. A guest that we have made wrongly fails then, too; what one leaves
+    behind is no matter of the processor's. CI counts them, for what fails now and then."""
     said_before = len(output("xl", "dmesg"))
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     reports = runtestprotocol(item, nextitem=nextitem, log=False)
-    if any(report.failed for report in reports):
+    if any(report.failed and report.when != "teardown" for report in reports):
         reason = EMULATION_FAILED.search(output("xl", "dmesg")[said_before:])
         if reason:
             print(f"{item.nodeid}: ONCE MORE, since the emulated processor failed: {reason[0]}", file=sys.__stdout__, flush=True)
