@@ -9,6 +9,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import textwrap
 import time
 import zlib
@@ -286,6 +287,43 @@ def test_what_does_not_go_with_it(start, broker, image, disk):
     start.fails("InvalidInput", disk, kernel=image.kernel, initrd=image.initrd)
     start.fails("InvalidInput", disk, firmware="bios")
     start.fails("InvalidInput", [])
+
+
+SEIZE = """
+import ctypes, sys, time
+print(ctypes.CDLL(None).ptrace(0x4206, int(sys.argv[1]), None, None), flush=True)
+time.sleep(60)
+"""
+
+
+def test_traced_loader_is_charged(start, broker, alice, disk):
+    """It runs as its owner, who may trace it: killed with its domain it stays as long as her tracer does, and counts as a
+    domain of hers meanwhile."""
+    def held():
+        return dict(alice.manager("GetUsage"))[alice.user.uid]["domains"]
+
+    pending = start.begin(disk, "puppet", told("time.sleep(100)"))
+    name = start.appears()
+    deadline = time.monotonic() + 10
+    while not (loaders := [p.pid for p in leaks.descendants(broker.daemon.pid).values() if p.comm == "puppet"]):
+        assert time.monotonic() < deadline, "there is no loader"
+        time.sleep(0.02)
+    tracer = subprocess.Popen([sys.executable, "-c", SEIZE, str(loaders[0])], stdout=subprocess.PIPE, text=True, cwd="/",
+                              **alice.user.popen_identity())
+    try:
+        assert tracer.stdout.readline().strip() == "0"
+        alice.destroy_domain(name)
+        refused("InvalidState", pending.result)
+        assert alice.domain_names() == [] and held() == 1
+        time.sleep(0.5)
+        assert held() == 1
+    finally:
+        tracer.kill()
+        tracer.communicate()
+    deadline = time.monotonic() + 5
+    while held() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert held() == 0
 
 
 def test_null_refuses(alice, network, disk):
