@@ -82,7 +82,7 @@ int console_attach(Cli *cli, const char *name, Error *e) {
 
         int r = open_stream(cli, name, "OpenConsole", &fd, &real_name, &gone);
         if (r < 0) {
-                if (gone.id == ERROR_DOMAIN_NOT_FOUND && print_ended_log(cli, string_or(real_name, name), NULL) >= 0)
+                if (domain_may_have_ended(&gone) && print_ended_log(cli, string_or(real_name, name), NULL) >= 0)
                         return 0;
                 return error_move(e, &gone);
         }
@@ -146,7 +146,7 @@ int verb_domain_log(Cli *cli, int argc, char **argv) {
                 return verb_fail(&e);
         const char *name = args.items[0];
         int r = following ? follow(cli, name, &real_name, &e) : print_log(cli, name, &real_name, &e);
-        if (r >= 0 || (e.id == ERROR_DOMAIN_NOT_FOUND && print_ended_log(cli, string_or(real_name, name), NULL) >= 0))
+        if (r >= 0 || (domain_may_have_ended(&e) && print_ended_log(cli, string_or(real_name, name), NULL) >= 0))
                 return STATUS_DONE;
         return verb_fail(&e);
 }

@@ -355,7 +355,7 @@ static int wait_for_end(Cli *cli, const char *name, uint64_t timeout_usec, json_
                 r = wait_for_living(cli, path, timeout_usec, &reply, &first);
         if (r >= 0)
                 r = sd_bus_message_read(reply, "ss", &reason, &message);
-        else if ((!path || first.id == ERROR_DOMAIN_NOT_FOUND) && /* it may end between the look-up and the call */
+        else if ((!path || domain_may_have_ended(&first)) && /* it may end between the look-up and the call */
                  call(cli, ROOT_PATH, MANAGER_INTERFACE, "GetEndedDomain", &reply, NULL, "s",
                       string_or(real_name, name)) >= 0)
                 r = sd_bus_message_read(reply, "tss", NULL, &reason, &message);

@@ -265,6 +265,10 @@ int domain_name(const char *path, char **ret, Error *e) {
         return r > 0 ? 0 : call_misunderstood(r < 0 ? r : -EBADMSG, e);
 }
 
+bool domain_may_have_ended(const Error *e) {
+        return e->id == ERROR_DOMAIN_NOT_FOUND || e->id == ERROR_ACCESS_DENIED;
+}
+
 int manager_text(Cli *cli, const char *property, char **ret, Error *e) {
         int r = sd_bus_get_property_string(cli->bus, NULL, ROOT_PATH, MANAGER_INTERFACE, property, NULL, ret);
 

@@ -23,6 +23,9 @@ int domain_path(Cli *cli, const char *name, char **ret_path, Error *e);
 /* The name in a domain's path, which may be more than what the domain was called by. */
 int domain_name(const char *path, char **ret, Error *e);
 
+/* After a failure: a domain that has ended may be meant, perhaps one whose name is somebody else's by now. */
+bool domain_may_have_ended(const Error *e);
+
 /* A property of the manager. */
 int manager_text(Cli *cli, const char *property, char **ret, Error *e);
 int caller_uid(Cli *cli, uid_t *ret, Error *e);

@@ -201,16 +201,14 @@ static int wait_for_ended(Engine *e, const EndedDomain *ended, EngineDone done, 
 
 int engine_domain_wait(Engine *e, const Caller *who, const char *domain, uint64_t timeout_usec, EngineDone done,
                        void *userdata, Error *error) {
+        AUTO(error_clear) Error refused = ERROR_INIT;
         Domain *d;
 
-        if (!registry_domain(&e->registry, domain)) {
-                EndedDomain *ended = find_ended(e, who, domain);
-                if (ended)
-                        return wait_for_ended(e, ended, done, userdata, error);
+        int r = engine_find_domain(e, who, domain, &d, &refused);
+        if (r < 0) { /* it has ended, and its name may be somebody else's by now */
+                const EndedDomain *ended = find_ended(e, who, domain);
+                return ended ? wait_for_ended(e, ended, done, userdata, error) : error_move(error, &refused);
         }
-        int r = engine_find_domain(e, who, domain, &d, error);
-        if (r < 0)
-                return r;
         Wait *w = wait_new(e, d->id, done, userdata, error);
         if (!w)
                 return -ENOMEM;

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import tempfile
 
 import pytest
@@ -92,6 +93,29 @@ def test_root_destroys_anything(root, alice, rig):
     assert root("network", "destroy", "--domains", rig[0]) == ""
     assert alice("network", "list", "--json") == "[]\n"
     assert json.loads(root("domain", "wait", "--json", rig[1]))["reason"] == "destroyed"
+
+
+def test_end_hidden_by_anothers_domain(alice, mallory, root, rig, kernel):
+    """The name of one that has ended may be somebody else's by now, here root's: whose has ended is shown hers."""
+    create = ["domain", "create", "-k", kernel[0], "-i", kernel[1], "--hypervisor", "null", "-n"]
+    name = rig[1]
+    with alice.popen("domain", "console", name, stdin=subprocess.PIPE) as console:
+        console.stdin.write(b"farewell\n")
+        console.stdin.flush()
+        assert b"farewell" in console.stdout.readline()
+        alice("domain", "destroy", name)
+    network = root("network", "create").strip()
+    try:
+        assert root(*create, network).strip() == name
+        assert alice("domain", "wait", name) == "destroyed\n"
+        for words in (["log"], ["log", "-f"], ["console"]):
+            assert "farewell" in alice("domain", *words, name), words
+            assert f"uid {mallory.user.uid}" in mallory.fails("domain", *words, name), words
+        assert f"uid {mallory.user.uid}" in mallory.fails("domain", "wait", name)
+        assert "farewell" not in root("domain", "log", name)
+        root.fails("domain", "wait", "-t", "1s", name)
+    finally:
+        root("network", "destroy", "--domains", network)
 
 
 def test_doctor_tells_who_holds_what(alice, root, rig):

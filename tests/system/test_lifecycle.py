@@ -96,6 +96,24 @@ def test_poweroff_destroys(alice, boot):
     assert alice.domain_names() == []
 
 
+def test_end_hidden_by_anothers_domain(alice, bob, root, boot):
+    """A name that is free again may be given to somebody else: who asks for the end of hers is told it all the same."""
+    name = boot("poweroff-after-ms=200")
+    assert end_of(alice, name) == "poweroff"
+    network = bob.create_network([])[0]
+    try:
+        assert bob.create_domain(network, "1M", [bob.user.disk("heir.img")], hypervisor="null") == name
+        assert alice.domain(name, "Wait", "t", 0)[0] == "poweroff"
+        refused("AccessDenied", alice.domain, name, "OpenLog")
+        for who in (bob, root):  # for whom the living one is theirs
+            refused("Timeout", who.domain, name, "Wait", "t", 50_000)
+    finally:
+        destroyed(bob.destroy_domain, name)
+        bob.destroy_network(network)
+    assert boot() == name
+    refused("Timeout", alice.domain, name, "Wait", "t", 50_000)  # her own, however many have ended
+
+
 def test_poweroff_restarts(alice, boot):
     name = boot("poweroff-after-ms=200", on_poweroff="restart")
     refused("Timeout", alice.domain, name, "Wait", "t", 1_000_000)
