@@ -179,10 +179,9 @@ static int unrecord(Engine *e, Domain *d, EndedDomain *ended, Error *error) {
                 tidy_later(e);
         }
         if (ended)
-                registry_add_ended(&e->registry, ended);
+                ended_add(e, ended);
         waits_domain_gone(e, d);
         registry_remove_domain(&e->registry, d);
-        ended_expire(e);
         return 0;
 }
 

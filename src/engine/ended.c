@@ -53,18 +53,10 @@ static void ended_drop(Engine *e, EndedDomain *d) {
         registry_remove_ended(&e->registry, d);
 }
 
-/* How many of this owner's ended domains are d or newer. */
-static size_t newer_of_owner(const EndedDomain *d) {
-        size_t count = 0;
-
-        for (const EndedDomain *other = d; other; other = TAILQ_NEXT(other, entry))
-                if (other->uid == d->uid)
-                        count++;
-        return count;
-}
+static void expire(Engine *e, uid_t uid);
 
 static int on_expiry(UNUSED sd_event_source *s, UNUSED uint64_t usec, void *userdata) {
-        ended_expire(userdata);
+        expire(userdata, (uid_t)-1);
         return 0;
 }
 
@@ -83,18 +75,69 @@ static uint64_t age_usec(const EndedDomain *d, uint64_t now) {
         return now > d->ended_usec ? now - d->ended_usec : 0;
 }
 
-void ended_expire(Engine *e) {
+/* Drop those that are too old and, of this uid ((uid_t)-1: of nobody), too many, and set the timer for the next. A
+ * clock that was set back has them out of order. */
+static void expire(Engine *e, uid_t uid) {
         uint64_t now = now_realtime_usec();
-        EndedDomain *d, *next;
+        EndedDomain *d, *older;
+        size_t count = 0;
 
-        for (d = TAILQ_FIRST(&e->registry.ended); d; d = next) {
-                next = TAILQ_NEXT(d, entry);
-                if (age_usec(d, now) >= e->limits.ended_usec || newer_of_owner(d) > e->limits.ended_per_owner)
+        for (d = TAILQ_LAST(&e->registry.ended, EndedList); d; d = older) {
+                older = TAILQ_PREV(d, EndedList, entry);
+                count += d->uid == uid;
+                if (age_usec(d, now) >= e->limits.ended_usec || (d->uid == uid && count > e->limits.ended_per_owner))
                         ended_drop(e, d);
         }
         d = TAILQ_FIRST(&e->registry.ended);
         if (d)
                 set_timer(e, e->limits.ended_usec - age_usec(d, now));
+}
+
+void ended_add(Engine *e, EndedDomain *d) {
+        registry_add_ended(&e->registry, d);
+        expire(e, d->uid);
+}
+
+typedef struct Ranked {
+        EndedDomain *domain;
+        uid_t uid;
+        size_t newer; /* of anybody */
+} Ranked;
+
+static int compare_ranked(const void *a, const void *b) {
+        const Ranked *x = a, *y = b;
+
+        return x->uid != y->uid ? (x->uid > y->uid) - (x->uid < y->uid) : (x->newer > y->newer) - (x->newer < y->newer);
+}
+
+static void limit_everybody(Engine *e) {
+        Ranked *all = NULL;
+        size_t n = 0, count = 0, i = 0;
+        EndedDomain *d;
+
+        TAILQ_FOREACH (d, &e->registry.ended, entry)
+                n++;
+        all = calloc(n + 1, sizeof *all);
+        if (!all) {
+                log_warning("No memory to see whether too many ended domains are remembered, ignoring");
+                return;
+        }
+        TAILQ_FOREACH_REVERSE(d, &e->registry.ended, EndedList, entry) {
+                all[i] = (Ranked){ d, d->uid, i };
+                i++;
+        }
+        qsort(all, n, sizeof *all, compare_ranked);
+        for (i = 0; i < n; i++) {
+                count = i > 0 && all[i].uid == all[i - 1].uid ? count + 1 : 1;
+                if (count > e->limits.ended_per_owner)
+                        ended_drop(e, all[i].domain);
+        }
+        free(all);
+}
+
+void ended_start(Engine *e) {
+        limit_everybody(e); /* a former daemon may have been allowed more */
+        expire(e, (uid_t)-1);
 }
 
 static EndedDomain *find_ended(Engine *e, const Caller *who, const char *name) {

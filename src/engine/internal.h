@@ -47,8 +47,10 @@ extern const GuestEvents engine_guest_events;
 /* ---- ended.c ---- */
 
 int ended_from_domain(const Domain *d, EndedDomain **ret);
-/* Drop the ended domains that are too old or too many, and set the timer for the next. */
-void ended_expire(Engine *e);
+/* Remember it, and drop those that are too old, or too many of its owner's by now: perhaps itself. */
+void ended_add(Engine *e, EndedDomain *d);
+/* Drop what a former daemon remembered and this one would not. */
+void ended_start(Engine *e);
 void ended_log_name(uint64_t id, char buffer[32]);
 void waits_domain_gone(Engine *e, const Domain *d);
 void waits_done(Engine *e);

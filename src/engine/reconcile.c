@@ -144,6 +144,6 @@ int reconcile(Engine *e, Error *error) {
                         return r;
         }
         tidy(e);
-        ended_expire(e);
+        ended_start(e);
         return 0;
 }

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -22,21 +23,21 @@ static bool domain_directory_known(Engine *e, const char *name) {
 }
 
 static bool ended_log_known(Engine *e, const char *name) {
+        uint64_t id = strtoull(name, NULL, 10);
         char log_name[32];
         EndedDomain *d;
         Domain *living;
 
-        TAILQ_FOREACH (d, &e->registry.ended, entry) {
-                ended_log_name(d->id, log_name);
-                if (string_equal(name, log_name))
+        ended_log_name(id, log_name);
+        if (!string_equal(name, log_name)) /* no sign, no leading zero, nothing but a number */
+                return false;
+        TAILQ_FOREACH (d, &e->registry.ended, entry)
+                if (d->id == id)
                         return true;
-        }
         /* One that is on its way from here to there. */
-        TAILQ_FOREACH (living, &e->registry.domains, entry) {
-                ended_log_name(living->id, log_name);
-                if (string_equal(name, log_name))
+        TAILQ_FOREACH (living, &e->registry.domains, entry)
+                if (living->id == id)
                         return true;
-        }
         return false;
 }
 
