@@ -647,7 +647,8 @@ static int destroy_half_made(Domain *d, EngineDone done, void *userdata, Error *
         struct DomainJob *job = d->job;
 
         if (!d->announced || d->state != DOMAIN_CREATING)
-                return error_set(error, ERROR_BUSY, "Domain %s is being created", d->name);
+                return error_set(error, ERROR_BUSY, "Domain %s is being %s", d->name,
+                                 d->state == DOMAIN_CREATING ? "created" : "destroyed");
         job->destroyed = done;
         job->destroyed_userdata = userdata;
         error_set(&why, ERROR_INVALID_STATE, "Domain %s was destroyed before it had started", d->name);
