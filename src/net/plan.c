@@ -115,7 +115,8 @@ static void put_host(FILE *f, const Network *n, const char *domain, const Host *
         fprintf(f, "dhcp-host=%s,%s", mac_format(&h->mac, mac), address_format(h->address, address));
         if (n->ipv6_mode == IPV6_DHCP)
                 fprintf(f, ",[%s]", text6(&h->address6, address6));
-        fprintf(f, ",%s,infinite\n", h->name);
+        /* With the domain: "ignore" alone and what looks like a time would be taken for more than a name. */
+        fprintf(f, ",%s.%s,infinite\n", h->name, domain);
         put_name(f, domain, h->name, h->address, n->ipv6_mode == IPV6_NONE ? NULL : &h->address6);
 }
 

@@ -6,6 +6,7 @@ module; after each test everything must be as it was before the first.
 
 import contextlib
 import os
+import subprocess
 import tempfile
 import time
 
@@ -315,6 +316,14 @@ class Net:
 
     def mac(self, host):
         return self.hosts[host][1]
+
+
+def run_inside(broker, rig, *command, nick="alice"):
+    """What the owner does with the command line in a network, or whatever has the name of one."""
+    user = broker.people[nick]
+    program = [os.path.join(BUILD, "debmarshal"), f"--address={broker.daemon.peer_address}"]
+    return subprocess.run([*program, "network", "exec", rig.name, "--", *command], env=user.environment(), text=True,
+                          capture_output=True, check=False, timeout=30, cwd="/", **user.popen_identity())
 
 
 def refused(name, function, *arguments, **options):

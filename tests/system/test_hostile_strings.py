@@ -9,7 +9,7 @@ import pytest
 
 from bystander import Bystander
 from caller import MANAGER, OBJECT_MANAGER, PRIVOPS, PRIVOPS_PATH, PROPERTIES, ROOT_PATH, CallError, domain_path
-from conftest import Net, destroyed, refused
+from conftest import Net, destroyed, refused, run_inside
 from leaks import Process, descendants
 
 FORGED = "\nFORGED: all is well"
@@ -220,8 +220,8 @@ def test_configuration_of_the_server(broker, alice):
     net = Net(alice.create_network(hosts))
     try:
         lines = configuration(broker, alice, before).splitlines()
-        reserved = [rf"dhcp-host={net.mac(h)},{re.escape(net.address(h))},{h},infinite" for h in hosts]
-        assert [line for line in lines if line.startswith("dhcp-host")] == [r.replace("\\", "") for r in reserved]
+        reserved = [f"dhcp-host={net.mac(h)},{net.address(h)},{h}.{net.name}.test,infinite" for h in hosts]
+        assert [line for line in lines if line.startswith("dhcp-host")] == reserved
         records = [line for line in lines if line.startswith("host-record")]
         assert len(records) == len(hosts)
         for h, line in zip(hosts, records):
@@ -234,6 +234,38 @@ def test_configuration_of_the_server(broker, alice):
         servers = [str(Process(p)).partition(" ")[2] for p in set(descendants(os.getpid())) - before
                    if Process(p).comm == "dnsmasq" and Process(p).state != "Z"]
         assert servers == ["dnsmasq --conf-file=-"]
+    finally:
+        alice.destroy_network(net.name)
+
+
+# For each MAC given one more machine on the bridge, which says what it gets.
+DHCP_CLIENTS = """
+set -e
+told=$1
+shift
+for mac; do
+    ip link add port type veth peer name one
+    ip link set port master br0 up
+    ip link set one address "$mac" up
+    busybox udhcpc -q -n -f -t 5 -T 1 -i one -O hostname -O lease -s "$told" 2>/dev/null || echo nothing
+    ip link del port
+done
+"""
+DHCP_TOLD = '#!/bin/sh\n[ "$1" != bound ] || echo "$ip $hostname $domain $lease"\n'
+
+
+def test_host_names_that_are_words_of_the_server(broker, alice):
+    """They are the names of hosts and nothing else: each is served, by its name and for ever."""
+    hosts = ["plain", "ignore", "infinite", "1h", "5m", "10d", "3s"]
+    net = Net(alice.create_network(hosts))
+    try:
+        told = alice.user.file("told", DHCP_TOLD.encode(), mode=0o755)
+        result = run_inside(broker, net, "sh", "-c", DHCP_CLIENTS, "sh", told, *[net.mac(h) for h in hosts])
+        expected = [f"{net.address(h)} {h} {net.name}.test {0xffffffff}" for h in hosts]
+        assert result.stdout.splitlines() == expected, result.stderr
+        for h in hosts:
+            known = run_inside(broker, net, "getent", "ahosts", f"{h}.{net.name}.test")
+            assert net.address(h) in known.stdout.split(), known.stderr
     finally:
         alice.destroy_network(net.name)
 

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from caller import NETWORK
-from conftest import BUILD, refused
+from conftest import refused, run_inside
 from guests import SERVE, Guest
 from leaks import all_processes
 
@@ -113,14 +113,6 @@ def rigs(broker, image, outside):
 @pytest.fixture
 def rig(rigs):
     return rigs[0]
-
-
-def run_inside(broker, rig, *command, nick="alice"):
-    """What the owner does with the command line."""
-    user = broker.people[nick]
-    program = [os.path.join(BUILD, "debmarshal"), f"--address={broker.daemon.peer_address}"]
-    return subprocess.run([*program, "network", "exec", rig.name, "--", *command], env=user.environment(), text=True,
-                          capture_output=True, check=False, timeout=30, cwd="/", **user.popen_identity())
 
 
 # ---- Addresses ----
