@@ -6,7 +6,9 @@
  * What the configuration must hold:
  * - A guest with a reserved MAC gets exactly its address, at once and for ever; a MAC that is not reserved gets nothing
  *   (the range is static). Leases are not stored: they follow from the reservations, so that a restarted server goes on
- *   where the killed one was.
+ *   where the killed one was. By DHCPv6 "at once" is within two minutes, though: a client is its DUID there, a new one
+ *   with each new system, and an address belongs to the DUID that has it until its lease ends. So the leases are as
+ *   short as they can be, and a guest that is alive renews its own.
  * - No way out: no router is announced, neither by DHCP (its option is sent by default and is removed here) nor by
  *   router advertisements (lifetime 0), no other server is asked, and a name that is not of this network does not
  * exist.
@@ -95,8 +97,9 @@ static void put_ranges(FILE *f, const Network *n) {
         if (n->ipv6_mode == IPV6_NONE)
                 return;
         fprintf(f, "enable-ra\nra-param=" NETWORK_BRIDGE ",60,0\n");
-        fprintf(f, "dhcp-range=%s,%s,64,infinite\n", text6(&n->prefix6, prefix),
-                n->ipv6_mode == IPV6_DHCP ? "static" : "ra-only");
+        /* No lease can be shorter. Without leases the time is that of the prefix. */
+        fprintf(f, "dhcp-range=%s,%s\n", text6(&n->prefix6, prefix),
+                n->ipv6_mode == IPV6_DHCP ? "static,64,2m" : "ra-only,64,infinite");
 }
 
 static void put_name(FILE *f, const char *domain, const char *name, uint32_t address, const struct in6_addr *address6) {
@@ -116,7 +119,7 @@ static void put_host(FILE *f, const Network *n, const char *domain, const Host *
         if (n->ipv6_mode == IPV6_DHCP)
                 fprintf(f, ",[%s]", text6(&h->address6, address6));
         /* With the domain: "ignore" alone and what looks like a time would be taken for more than a name. */
-        fprintf(f, ",%s.%s,infinite\n", h->name, domain);
+        fprintf(f, ",%s.%s\n", h->name, domain);
         put_name(f, domain, h->name, h->address, n->ipv6_mode == IPV6_NONE ? NULL : &h->address6);
 }
 

@@ -188,8 +188,8 @@ static void test_guest_gets_its_address_and_names(void **state) {
         char script[] = "/tmp/test-keeper-XXXXXX";
         int fd = mkostemp(script, O_CLOEXEC);
         static const char text[] = "#!/bin/sh\n[ \"$1\" = bound ] || exit 0\n"
-                                   "[ \"$ip/$subnet/$dns/$domain/$router\" = "
-                                   "10.64.0.2/255.255.255.248/10.64.0.1/debmarshal-7.test/ ] || exit 0\n"
+                                   "[ \"$ip/$subnet/$dns/$domain/$router/$lease\" = "
+                                   "10.64.0.2/255.255.255.248/10.64.0.1/debmarshal-7.test//4294967295 ] || exit 0\n"
                                    "ip addr add $ip/$mask dev $interface\n";
         assert_int_equal(fd_write_all(fd, text, sizeof text - 1), 0);
         assert_int_equal(fchmod(fd, 0755), 0);
@@ -223,7 +223,8 @@ static void test_guest_gets_its_address_and_names(void **state) {
 
 /* ---- DHCPv6, of which there is no small client ---- */
 
-/* A client whose DUID does not tell its MAC, as most are. Prints the address that it is offered. */
+/* A client whose DUID does not tell its MAC, as most are. Prints the address that it is offered, and for how many
+ * seconds. */
 static int solicit(const char *device) {
         unsigned char message[] = {
                 1, 0xab, 0xcd, 0xef,                                                 /* SOLICIT */
@@ -250,8 +251,10 @@ static int solicit(const char *device) {
         for (ssize_t i = 4; i + 4 <= n; i += 4 + (answer[i + 2] << 8 | answer[i + 3])) {
                 char text[INET6_ADDRSTRLEN];
                 /* The address option is the first in that of the association. */
-                if (answer[i + 1] == 3 && i + 4 + 12 + 4 + 16 <= n && answer[i + 17] == 5) {
-                        puts(inet_ntop(AF_INET6, answer + i + 20, text, sizeof text));
+                if (answer[i + 1] == 3 && i + 4 + 12 + 4 + 24 <= n && answer[i + 17] == 5) {
+                        uint32_t valid;
+                        memcpy(&valid, answer + i + 40, sizeof valid);
+                        printf("%s %u\n", inet_ntop(AF_INET6, answer + i + 20, text, sizeof text), ntohl(valid));
                         return 0;
                 }
         }
@@ -268,7 +271,7 @@ static void test_dhcp6_gives_the_reserved_address(void **state) {
         char *command = string_printf(GUEST("00:16:3e:00:00:02",
                                             "ip addr add fe80::2/64 dev g0 nodad; for i in 1 2 3; do "
                                             "got=$(/proc/self/fd/%d --solicit g0); [ -n \"$got\" ] && break; done; "
-                                            "test \"$got\" = fd00:1:2:3::3 || exit 10"),
+                                            "test \"$got\" = \"fd00:1:2:3::3 120\" || exit 10"),
                                       self);
         assert_int_equal(shell_in(&rig, command), 0);
         close(self);

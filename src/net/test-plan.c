@@ -103,33 +103,32 @@ static void test_config_slaac(void **state UNUSED) {
                            "enable-ra\n"
                            "ra-param=br0,60,0\n"
                            "dhcp-range=fd00:1:2:3::,ra-only,64,infinite\n"
-                           "dhcp-host=00:16:3e:00:00:01,10.64.0.2,alpha.debmarshal-7.test,infinite\n"
+                           "dhcp-host=00:16:3e:00:00:01,10.64.0.2,alpha.debmarshal-7.test\n"
                            "host-record=alpha.debmarshal-7.test,alpha,10.64.0.2,fd00:1:2:3:216:3eff:fe00:1\n"
-                           "dhcp-host=00:16:3e:00:00:02,10.64.0.3,beta.debmarshal-7.test,infinite\n"
+                           "dhcp-host=00:16:3e:00:00:02,10.64.0.3,beta.debmarshal-7.test\n"
                            "host-record=beta.debmarshal-7.test,beta,10.64.0.3,fd00:1:2:3:216:3eff:fe00:2\n"
                            "host-record=gateway.debmarshal-7.test,gateway,10.64.0.1,fd00:1:2:3::1\n");
 }
 
 static void test_config_dhcp6(void **state UNUSED) {
-        check_config(IPV6_DHCP,
-                     FIXED "dhcp-range=10.64.0.0,static,255.255.255.248,infinite\n"
-                           "dhcp-lease-max=20\n"
-                           "enable-ra\n"
-                           "ra-param=br0,60,0\n"
-                           "dhcp-range=fd00:1:2:3::,static,64,infinite\n"
-                           "dhcp-host=00:16:3e:00:00:01,10.64.0.2,[fd00:1:2:3::2],alpha.debmarshal-7.test,infinite\n"
-                           "host-record=alpha.debmarshal-7.test,alpha,10.64.0.2,fd00:1:2:3::2\n"
-                           "dhcp-host=00:16:3e:00:00:02,10.64.0.3,[fd00:1:2:3::3],beta.debmarshal-7.test,infinite\n"
-                           "host-record=beta.debmarshal-7.test,beta,10.64.0.3,fd00:1:2:3::3\n"
-                           "host-record=gateway.debmarshal-7.test,gateway,10.64.0.1,fd00:1:2:3::1\n");
+        check_config(IPV6_DHCP, FIXED "dhcp-range=10.64.0.0,static,255.255.255.248,infinite\n"
+                                      "dhcp-lease-max=20\n"
+                                      "enable-ra\n"
+                                      "ra-param=br0,60,0\n"
+                                      "dhcp-range=fd00:1:2:3::,static,64,2m\n"
+                                      "dhcp-host=00:16:3e:00:00:01,10.64.0.2,[fd00:1:2:3::2],alpha.debmarshal-7.test\n"
+                                      "host-record=alpha.debmarshal-7.test,alpha,10.64.0.2,fd00:1:2:3::2\n"
+                                      "dhcp-host=00:16:3e:00:00:02,10.64.0.3,[fd00:1:2:3::3],beta.debmarshal-7.test\n"
+                                      "host-record=beta.debmarshal-7.test,beta,10.64.0.3,fd00:1:2:3::3\n"
+                                      "host-record=gateway.debmarshal-7.test,gateway,10.64.0.1,fd00:1:2:3::1\n");
 }
 
 static void test_config_ipv4_only(void **state UNUSED) {
         check_config(IPV6_NONE, FIXED "dhcp-range=10.64.0.0,static,255.255.255.248,infinite\n"
                                       "dhcp-lease-max=20\n"
-                                      "dhcp-host=00:16:3e:00:00:01,10.64.0.2,alpha.debmarshal-7.test,infinite\n"
+                                      "dhcp-host=00:16:3e:00:00:01,10.64.0.2,alpha.debmarshal-7.test\n"
                                       "host-record=alpha.debmarshal-7.test,alpha,10.64.0.2\n"
-                                      "dhcp-host=00:16:3e:00:00:02,10.64.0.3,beta.debmarshal-7.test,infinite\n"
+                                      "dhcp-host=00:16:3e:00:00:02,10.64.0.3,beta.debmarshal-7.test\n"
                                       "host-record=beta.debmarshal-7.test,beta,10.64.0.3\n"
                                       "host-record=gateway.debmarshal-7.test,gateway,10.64.0.1\n");
 }
@@ -152,8 +151,8 @@ static void test_config_host_names_that_mean_something(void **state UNUSED) {
         Network *n = test_network(&owner, IPV6_NONE);
         for (size_t i = 0; i < ARRAY_LEN(names); i++) {
                 char expected[128], *text;
-                snprintf(expected, sizeof expected,
-                         "dhcp-host=00:16:3e:00:00:02,10.64.0.3,%s.debmarshal-7.test,infinite\n", names[i]);
+                snprintf(expected, sizeof expected, "dhcp-host=00:16:3e:00:00:02,10.64.0.3,%s.debmarshal-7.test\n",
+                         names[i]);
                 assert_int_equal(string_replace(&n->hosts[1].name, names[i]), 0);
                 assert_int_equal(dnsmasq_config_format(n, &text), 0);
                 assert_non_null(strstr(text, expected));

@@ -220,7 +220,7 @@ def test_configuration_of_the_server(broker, alice):
     net = Net(alice.create_network(hosts))
     try:
         lines = configuration(broker, alice, before).splitlines()
-        reserved = [f"dhcp-host={net.mac(h)},{net.address(h)},{h}.{net.name}.test,infinite" for h in hosts]
+        reserved = [f"dhcp-host={net.mac(h)},{net.address(h)},{h}.{net.name}.test" for h in hosts]
         assert [line for line in lines if line.startswith("dhcp-host")] == reserved
         records = [line for line in lines if line.startswith("host-record")]
         assert len(records) == len(hosts)
