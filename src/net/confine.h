@@ -10,3 +10,7 @@
 /* In the server's process, last before exec: no file of the user's is to be had by whoever takes it over. Does nothing
  * on kernels without Landlock. 0 or negative errno. */
 int confine_files(const char *program);
+
+/* Behind it, and behind no_new_privs: nor anything of the user's that is no file, or not opened. Does nothing on
+ * kernels without filters for system calls. 0 or negative errno. */
+int confine_calls(void);

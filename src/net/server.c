@@ -23,6 +23,8 @@ static _Noreturn void server_exec(const char *program, int input_fd, int log_fd)
                 int r = capabilities_keep(NETWORK_CAPABILITIES);
                 if (r == 0)
                         r = confine_files(program);
+                if (r == 0)
+                        r = confine_calls();
                 errno = -r;
                 if (r == 0) {
                         step = "execute";

@@ -162,6 +162,7 @@ static void test_processes_have_no_more_than_they_need(void **state) {
                 assert_non_null(strstr(status, "\nCapPrm:\t0000000000003400\n"));
                 assert_non_null(strstr(status, "\nCapBnd:\t0000000000003400\n"));
                 assert_non_null(strstr(status, "\nNoNewPrivs:\t1\n"));
+                assert_true(pids[i] == rig.network->keeper.pid || strstr(status, "\nSeccomp:\t2\n"));
         }
         rig_down(&rig);
         rig_free(&rig);
