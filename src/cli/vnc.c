@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -108,7 +109,8 @@ static void proc_address(const struct sockaddr_storage *address, char *buffer, s
                          ntohs(v6->sin6_port));
 }
 
-/* Whose socket is at the other end? -ENOENT when the table does not have it. */
+/* Whose socket is at the other end? -ENOENT when the table does not have it, or it is not connected any more: one that
+ * its owner has closed stays there for a while, as root's. */
 static int peer_uid(int fd, uid_t *ret) {
         struct sockaddr_storage local = { 0 }, remote = { 0 };
         socklen_t local_length = sizeof local, remote_length = sizeof remote;
@@ -125,11 +127,11 @@ static int peer_uid(int fd, uid_t *ret) {
                 return -errno;
         while (r == -ENOENT && fgets(line, sizeof line, table)) {
                 char from[64], to[64];
-                unsigned uid;
+                unsigned state, uid;
 
                 /* slot, local, remote, state, queues, timer, retransmissions, uid: seen from the client's end. */
-                if (sscanf(line, " %*s %63s %63s %*s %*s %*s %*s %u", from, to, &uid) == 3 &&
-                    string_equal(from, theirs) && string_equal(to, ours)) {
+                if (sscanf(line, " %*s %63s %63s %x %*s %*s %*s %u", from, to, &state, &uid) == 4 &&
+                    string_equal(from, theirs) && string_equal(to, ours) && state == TCP_ESTABLISHED) {
                         *ret = uid;
                         r = 0;
                 }
@@ -139,9 +141,11 @@ static int peer_uid(int fd, uid_t *ret) {
 }
 
 static bool may_watch(int client) {
-        uid_t uid = (uid_t)-1;
+        uid_t uid = (uid_t)-1, later;
 
-        if (peer_uid(client, &uid) == 0 && (uid == getuid() || uid == 0))
+        /* The kernel looks at the owner after the state: between them the socket was not closed if it is connected even
+         * now. */
+        if (peer_uid(client, &uid) == 0 && (uid == getuid() || uid == 0) && peer_uid(client, &later) == 0)
                 return true;
         say("refused a client that is not ours");
         return false;

@@ -663,6 +663,22 @@ def test_vnc_is_for_its_owner_alone(cli, screen, stranger):
     process.wait()
 
 
+def test_vnc_is_not_for_a_stranger_who_has_gone(cli, screen, stranger):
+    """What he sent is in the queue, and the kernel says that what is left of his socket is root's."""
+    process = cli.popen("domain", "vnc", screen)
+    port = process.stdout.readline().decode().strip().rpartition(":")[2]
+    client = f"import socket; socket.create_connection(('127.0.0.1', {port}), timeout=10).sendall(b'RFB 003.008\\n\\1\\1')"
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    subprocess.run(["/usr/bin/python3", "-c", client], check=True, **stranger.popen_identity())
+    orphan = re.compile(rf"^ *\d+: \S+ 0100007F:{int(port):04X} 05 ", re.M)
+    wait_until(lambda: orphan.search(read("/proc/net/tcp")), "the end is not acknowledged")
+    process.send_signal(signal.SIGCONT)
+    assert greet(("127.0.0.1", int(port))) == b"RFB 003.008\n"  # one after another: he has been dealt with
+    process.kill()
+    assert b"refused" in process.communicate()[1]
+
+
 def test_vnc_viewer(cli, screen):
     assert re.fullmatch(r"-shared 127\.0\.0\.1::\d+\n", cli("domain", "vnc", screen, "--exec", "echo -shared"))
     cli("domain", "vnc", screen, "-x", "sh -c 'exit 5'", status=5)
