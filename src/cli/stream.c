@@ -247,7 +247,10 @@ static int run_ssh(const Cli *cli, const char *user, const char *network, const 
         /* Rigs come and go, and so do their keys; nobody stands between the two ends of a passed socket. */
         argv_add_pair(&argv, "-o", "StrictHostKeyChecking=no");
         argv_add_pair(&argv, "-o", "UserKnownHostsFile=/dev/null");
+        argv_add_pair(&argv, "-o", "GlobalKnownHostsFile=/dev/null");
         argv_add_pair(&argv, "-o", "LogLevel=ERROR");
+        /* A connection that the user shares may lead to another host of that name. */
+        argv_add_pair(&argv, "-o", "ControlPath=none");
         if (user)
                 argv_add_pair(&argv, "-l", user);
         argv_add(&argv, host);

@@ -940,6 +940,17 @@ print(c.makefile("rb").readline().decode(), flush=True)
 
 
 @pytest.mark.skipif(not shutil.which("ssh"), reason="openssh-client is not installed")
+def test_ssh_goes_before_the_configuration(cli, network, fake_ssh, user):
+    """A connection shared with a host of this name, and keys that the administrator knows of it, are another's."""
+    config = user.file("ssh_config", b"ControlMaster auto\nControlPath /tmp/%r@%h\nGlobalKnownHostsFile /etc/known\n")
+    words = cli("ssh", f"{network}/web", status=33, env=fake_ssh).splitlines()
+    asked = subprocess.run(["/usr/bin/ssh", "-F", config, "-G", *words], stdout=subprocess.PIPE, check=True, text=True)
+    settings = dict(line.split(" ", 1) for line in asked.stdout.splitlines())
+    assert settings.get("controlpath", "none") == "none"
+    assert settings["globalknownhostsfile"] == settings["userknownhostsfile"] == "/dev/null"
+
+
+@pytest.mark.skipif(not shutil.which("ssh"), reason="openssh-client is not installed")
 def test_openssh_comes_through(cli, network):
     """The real client takes the descriptor and greets the server at its other end."""
     gateway = json.loads(cli("network", "show", "--json", network))["gateway"]
