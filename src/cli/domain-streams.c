@@ -20,6 +20,7 @@
 #include "cli/verbs.h"
 
 #define AGENT_LINGER_USEC (10 * USEC_PER_SEC)
+#define END_USEC          (3 * USEC_PER_SEC) /* what the end of a domain may take behind that of its console */
 
 /* The log and the end of a domain that is no more. */
 static int open_ended(Cli *cli, const char *name, int *ret_fd, char **ret_reason, Error *e) {
@@ -53,15 +54,69 @@ static int print_ended_log(Cli *cli, const char *name, Error *e) {
         return r;
 }
 
-/* Why the stream ended, where the daemon remembers. */
-static void tell_end(Cli *cli, const char *name) {
-        AUTO(string_drop) char *reason = NULL;
-        AUTO(fd_drop) int fd = -1;
+/* Names are used again, ids are not. 0: there is none of that name now, or the daemon does not say. */
+static uint64_t domain_id(Cli *cli, const char *name) {
+        AUTO(string_drop) char *path = NULL;
+        uint64_t id = 0;
 
-        if (open_ended(cli, name, &fd, &reason, NULL) >= 0)
-                say("%s has ended: %s", name, reason);
-        else
+        if (sd_bus_path_encode(DOMAIN_PREFIX, name, &path) < 0 ||
+            sd_bus_get_property_trivial(cli->bus, NULL, path, DOMAIN_INTERFACE, "Id", NULL, 't', &id) < 0)
+                return 0;
+        return id;
+}
+
+/* 1: it goes on; 0: it is no more, and *ret tells of its end unless that is forgotten. One that is ending, and has cut
+ * off who did not read, is waited for. */
+static int ask_end(Cli *cli, const char *name, uint64_t id, json_t **ret, Error *e) {
+        AUTO(json_drop) json_t *ended = NULL;
+        AUTO(string_drop) char *path = NULL;
+
+        if (id > 0 && domain_id(cli, name) == id) {
+                AUTO(error_clear) Error why = ERROR_INIT;
+
+                if (sd_bus_path_encode(DOMAIN_PREFIX, name, &path) < 0)
+                        return error_set(e, ERROR_INTERNAL, "out of memory");
+                int r = call(cli, path, DOMAIN_INTERFACE, "Wait", NULL, &why, "t", END_USEC);
+                if (r < 0 && why.id == ERROR_TIMEOUT)
+                        return 1;
+                if (r < 0 && why.id != ERROR_DOMAIN_NOT_FOUND)
+                        return error_move(e, &why);
+        }
+        int r = ended_load(cli, &ended, e);
+        for (size_t i = json_array_size(ended); i > 0 && !*ret; i--) {
+                json_t *d = json_array_get(ended, i - 1);
+
+                if (id > 0 ? value_number(d, "id") == id : string_equal(value_text(d, "name"), name))
+                        *ret = json_incref(d);
+        }
+        return r;
+}
+
+/* The daemon closes a console when the domain has ended, which it records before it answers anybody again; but also
+ * when it ends itself, and to who does not read. It is asked over a new connection: the old one was the former
+ * daemon's, or has been dropped since nobody has read its signals meanwhile. */
+static int check_end(const Cli *cli, const char *name, uint64_t id, bool tell, Error *e) {
+        AUTO(error_clear) Error why = ERROR_INIT;
+        AUTO(json_drop) json_t *end = NULL;
+        Cli now = *cli;
+
+        now.bus = NULL;
+        int r = daemon_connect_running(&now, &why);
+        if (r >= 0)
+                r = ask_end(&now, name, id, &end, &why);
+        sd_bus_flush_close_unref(now.bus);
+        if (r > 0)
+                return error_set(e, ERROR_INTERNAL, "the daemon closed the console of %s, which goes on", name);
+        if (r < 0)
+                return error_set(e, ERROR_INTERNAL,
+                                 "the daemon closed the console of %s, and does not say whether it goes on: %s", name,
+                                 error_text(&why));
+        const char *message = end ? value_text(end, "message") : "";
+        if (tell && end)
+                say("%s has ended: %s%s%s", name, value_text(end, "reason"), *message ? ": " : "", message);
+        else if (tell)
                 say("the console of %s is closed", name);
+        return 0;
 }
 
 /* A stream of a living domain. Its name is there even when it ended after it had been found. */
@@ -86,12 +141,13 @@ int console_attach(Cli *cli, const char *name, Error *e) {
                         return 0;
                 return error_move(e, &gone);
         }
+        uint64_t id = domain_id(cli, real_name);
         r = console_run(fd, real_name, &end, e);
         if (r < 0)
                 return r;
         if (end == CONSOLE_CLOSED)
-                tell_end(cli, real_name);
-        else if (isatty(STDERR_FILENO))
+                return check_end(cli, real_name, id, true, e);
+        if (isatty(STDERR_FILENO))
                 say("detached from %s, which goes on", real_name);
         return 0;
 }
@@ -115,11 +171,12 @@ static int follow(Cli *cli, const char *name, char **ret_name, Error *e) {
         int r = open_stream(cli, name, "OpenConsole", &fd, ret_name, e);
         if (r < 0)
                 return r;
+        uint64_t id = domain_id(cli, *ret_name);
         Relay relay = { .in = -1, .out = STDOUT_FILENO, .socket = fd, .signal_fd = -1 };
         r = relay_run(&relay, e);
-        if (r >= 0 && relay.end == RELAY_CLOSED && isatty(STDERR_FILENO))
-                tell_end(cli, *ret_name);
-        return r;
+        if (r < 0 || relay.end != RELAY_CLOSED)
+                return r;
+        return check_end(cli, *ret_name, id, isatty(STDERR_FILENO), e);
 }
 
 static int print_log(Cli *cli, const char *name, char **ret_name, Error *e) {

@@ -100,39 +100,6 @@ static const Column ended_columns[] = {
         { "MESSAGE", false, cell_message, NULL },
 };
 
-static int read_ended(sd_bus_message *m, json_t *array) {
-        const char *name, *reason, *message;
-        uint64_t id, ended;
-        uint32_t uid;
-        int r = sd_bus_message_enter_container(m, 'a', "(tsusst)");
-
-        if (r < 0)
-                return r;
-        while ((r = sd_bus_message_read(m, "(tsusst)", &id, &name, &uid, &reason, &message, &ended)) > 0) {
-                AUTO(string_drop) char *owner = user_name(uid);
-                json_t *row = json_pack("{sIsssIsssssssI}", "id", (json_int_t)id, "name", name, "owner",
-                                        (json_int_t)uid, "owner_name", string_or(owner, "?"), "reason", reason,
-                                        "message", message, "ended_usec", (json_int_t)ended);
-                if (json_array_append_new(array, row) < 0)
-                        return -ENOMEM;
-        }
-        return r;
-}
-
-static int load_ended(Cli *cli, json_t **ret, Error *e) {
-        AUTO(message_drop) sd_bus_message *reply = NULL;
-        AUTO(json_drop) json_t *array = json_array();
-
-        int r = call(cli, ROOT_PATH, MANAGER_INTERFACE, "ListEndedDomains", &reply, e, NULL);
-        if (r < 0)
-                return r;
-        r = array ? read_ended(reply, array) : -ENOMEM;
-        if (r < 0)
-                return call_misunderstood(r, e);
-        *ret = TAKE(array);
-        return 0;
-}
-
 /* For completion: each name, and the host names of the caller's own. */
 static void print_names(const json_t *domains) {
         for (size_t i = 0; i < json_array_size(domains); i++) {
@@ -169,7 +136,7 @@ int verb_domain_list(Cli *cli, int argc, char **argv) {
         const Column *columns = ended ? ended_columns : domain_columns;
         size_t n = ended ? ARRAY_LEN(ended_columns) : ARRAY_LEN(domain_columns);
         if (daemon_connect(cli, &e) < 0 ||
-            (ended ? load_ended(cli, &domains, &e)
+            (ended ? ended_load(cli, &domains, &e)
                    : objects_load(cli, OBJECT_DOMAIN, all || geteuid() == 0, &domains, &e)) < 0 ||
             (json ? value_print(domains, &e) : table_print(stdout, columns, n, domains, &e)) < 0)
                 return verb_fail(&e);

@@ -161,6 +161,39 @@ int object_load(Cli *cli, ObjectKind kind, const char *path, json_t **ret, Error
         return 0;
 }
 
+static int read_ended(sd_bus_message *m, json_t *array) {
+        const char *name, *reason, *message;
+        uint64_t id, ended;
+        uint32_t uid;
+        int r = sd_bus_message_enter_container(m, 'a', "(tsusst)");
+
+        if (r < 0)
+                return r;
+        while ((r = sd_bus_message_read(m, "(tsusst)", &id, &name, &uid, &reason, &message, &ended)) > 0) {
+                AUTO(string_drop) char *owner = user_name(uid);
+                json_t *row = json_pack("{sIsssIsssssssI}", "id", (json_int_t)id, "name", name, "owner",
+                                        (json_int_t)uid, "owner_name", string_or(owner, "?"), "reason", reason,
+                                        "message", message, "ended_usec", (json_int_t)ended);
+                if (json_array_append_new(array, row) < 0)
+                        return -ENOMEM;
+        }
+        return r;
+}
+
+int ended_load(Cli *cli, json_t **ret, Error *e) {
+        AUTO(message_drop) sd_bus_message *reply = NULL;
+        AUTO(json_drop) json_t *array = json_array();
+
+        int r = call(cli, ROOT_PATH, MANAGER_INTERFACE, "ListEndedDomains", &reply, e, NULL);
+        if (r < 0)
+                return r;
+        r = array ? read_ended(reply, array) : -ENOMEM;
+        if (r < 0)
+                return call_misunderstood(r, e);
+        *ret = TAKE(array);
+        return 0;
+}
+
 static int read_hosts(sd_bus_message *m, json_t *array) {
         const char *name, *address, *mac, *address6;
         int r = sd_bus_message_enter_container(m, 'a', "(ssss)");

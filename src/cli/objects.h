@@ -13,6 +13,10 @@ int objects_load(Cli *cli, ObjectKind kind, bool all, json_t **ret, Error *e);
 /* One object's properties. */
 int object_load(Cli *cli, ObjectKind kind, const char *path, json_t **ret, Error *e);
 
+/* The domains that have ended and are still remembered: objects with "id", "name", "owner", "owner_name", "reason",
+ * "message" and "ended_usec". */
+int ended_load(Cli *cli, json_t **ret, Error *e);
+
 /* The hosts of a network: objects with "name", "address", "mac" and "address6". */
 int network_hosts(Cli *cli, const char *path, json_t **ret, Error *e);
 

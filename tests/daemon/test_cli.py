@@ -1153,26 +1153,92 @@ def test_a_directory_of_somebody_else_is_refused(user, stranger):
         os.rmdir(trap)
 
 
-def test_a_daemon_ends_under_its_clients(base, user, kernel):
-    """With a console, a capture and a wait open it ends in order, and what was made goes on."""
+@pytest.fixture
+def rig(base, user, kernel):
+    """A daemon of its own, which may be ended, the command line, and a network."""
     daemon = Daemon(BUILD, tempfile.mkdtemp(dir=base), scope="session", user=user)
     os.chmod(os.path.dirname(daemon.runtime_dir), 0o777)
     cli = Cli(user, daemon.start().peer_address)
     network = cli("network", "create", "web").strip()
-    domain = cli("domain", "create", "--network", network, "--kernel", kernel[0], "--initrd", kernel[1],
-                 "--hypervisor", "null").strip()
+
+    def create():
+        return cli("domain", "create", "--network", network, "--kernel", kernel[0], "--initrd", kernel[1],
+                   "--hypervisor", "null").strip()
+    yield daemon, cli, create
+    if not daemon.is_alive():
+        daemon.start()
+    assert cli("network", "list", "--names").split() == [network]
+    cli("network", "destroy", "--domains", network)
+    assert daemon.stop() == 0, daemon.log()
+
+
+def watch(cli, domain):
+    """A console and a follower, which have begun."""
     console = cli.popen("domain", "console", domain, stdin=subprocess.PIPE)
     console.stdin.write(b"hello\n")
     console.stdin.flush()
     console_until(console, b"hello")
-    capture = cli.popen("network", "capture", network)
+    follower = cli.popen("domain", "log", "-f", domain)
+    console_until(follower, b"hello")
+    return console, follower
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_daemon_ends_under_its_clients(rig, kill):
+    """With a console, a capture and a wait open it ends in order, and what was made goes on."""
+    daemon, cli, create = rig
+    domain = create()
+    watchers = watch(cli, domain)
+    capture = cli.popen("network", "capture", cli("network", "list", "--names").strip())
     assert os.read(capture.stdout.fileno(), 4) == b"\n\r\r\n"
     wait = cli.popen("domain", "wait", domain)
     time.sleep(0.2)
-    daemon.stop_well()
-    for process in (console, capture, wait):
+    if kill:
+        daemon.kill()
+    else:
+        daemon.stop_well()
+    for process in (capture, wait):
         process.communicate(timeout=20)
-    daemon.start()
-    assert cli("network", "list", "--names").split() == [network]
-    cli("network", "destroy", "--domains", network)
-    daemon.stop_well()
+    for process in watchers:
+        assert f"closed the console of {domain}, and does not say whether it goes on: " in process.communicate(timeout=20)[1].decode()
+        assert process.returncode == 1
+
+
+class stopped:
+    """These processes do nothing meanwhile."""
+
+    def __init__(self, processes):
+        self.processes = processes
+
+    def __enter__(self):
+        for process in self.processes:
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def __exit__(self, *_):
+        for process in self.processes:
+            process.send_signal(signal.SIGCONT)
+
+
+def test_a_domain_outlives_its_console(rig):
+    """They find the next daemon, which says that the domain is there."""
+    daemon, cli, create = rig
+    domain = create()
+    watchers = watch(cli, domain)
+    with stopped(watchers):
+        daemon.restart(kill=False)
+    for process in watchers:
+        assert process.communicate(timeout=20)[1].decode() == f"debmarshal: the daemon closed the console of {domain}, which goes on\n"
+        assert process.returncode == 1
+
+
+def test_the_end_of_a_domain_whose_name_is_used_again(rig):
+    _, cli, create = rig
+    domain = create()
+    console, follower = watch(cli, domain)
+    with stopped([console, follower]):
+        cli("domain", "destroy", domain)
+        assert create() == domain
+    assert console.communicate(timeout=20)[1].decode() == f"debmarshal: {domain} has ended: destroyed: destroyed by request\n"
+    assert follower.communicate(timeout=20)[1] == b""
+    assert (console.returncode, follower.returncode) == (0, 0)
