@@ -91,17 +91,10 @@ int verb_network_shell(Cli *cli, int argc, char **argv) {
         return become(args.items[0], (char *[]){ shell, NULL });
 }
 
-/* Where the packets go: the file, else standard output unless a person sits there. */
+/* The file, else standard output. */
 static int open_output(const char *file, int *ret_fd, Error *e) {
-        if (!file || string_equal(file, "-")) {
-                if (isatty(STDOUT_FILENO))
-                        return error_set(
-                                e, ERROR_INVALID_INPUT,
-                                "not writing packets to a terminal: give -w FILE, or pipe into 'tcpdump -r -'");
-                *ret_fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
-        } else {
-                *ret_fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-        }
+        *ret_fd = file ? open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)
+                       : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
         return *ret_fd < 0 ? error_set_errno(e, errno, "cannot write %s", string_or(file, "standard output")) : 0;
 }
 
@@ -166,7 +159,15 @@ int verb_network_capture(Cli *cli, int argc, char **argv) {
 
         if (!verb_begin(cli, options, argc, argv, &args, &status))
                 return status;
-        if (open_output(file, &to, &e) < 0 || start_capture(cli, args.items[0], device, &from, &e) < 0)
+        if (string_equal(file, "-"))
+                file = NULL;
+        if (!file && isatty(STDOUT_FILENO)) {
+                error_set(&e, ERROR_INVALID_INPUT,
+                          "not writing packets to a terminal: give -w FILE, or pipe into 'tcpdump -r -'");
+                return verb_fail(&e);
+        }
+        /* A file that is there is emptied only when there is something to be put into it. */
+        if (start_capture(cli, args.items[0], device, &from, &e) < 0 || open_output(file, &to, &e) < 0)
                 return verb_fail(&e);
         if (isatty(STDERR_FILENO))
                 say("capturing on %s; Ctrl-C ends it", args.items[0]);

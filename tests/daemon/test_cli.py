@@ -310,6 +310,14 @@ def test_capture_is_interrupted_while_it_writes(cli, network):
     assert process.returncode == 0 and len(out) > 65536
 
 
+def test_capture_spares_a_file_until_it_has_begun(cli, network, user):
+    path = user.file("kept.pcapng", b"kept")
+    cli.fails("network", "capture", "-w", path, "debmarshal-77")
+    cli.fails("network", "capture", "-w", path, "-d", "nosuch", network)
+    assert read(path) == "kept"
+    assert "/nonexistent/x" in cli.fails("network", "capture", "-w", "/nonexistent/x", network)
+
+
 def test_capture_refuses_a_terminal(cli, network):
     terminal = cli.terminal("network", "capture", network)
     terminal.expect("not writing packets to a terminal")
