@@ -4,9 +4,8 @@
 #include "cli/cli.h"
 
 #define CALL_USEC      (60 * 1000000ULL)
-#define CALL_MENU_USEC (3900 * 1000000ULL) /* the same, after a menu that waits for somebody */
-#define CALL_LONG_USEC (300 * 1000000ULL)  /* what starts things: the daemon has its own, shorter deadlines */
-#define CALL_FOREVER   UINT64_MAX
+#define CALL_LONG_USEC (300 * 1000000ULL) /* what starts things: the daemon has its own, shorter deadlines */
+#define CALL_FOREVER   UINT64_MAX         /* what waits for somebody: the daemon knows how long that may be */
 
 void message_drop(sd_bus_message **m); /* usable with AUTO() */
 

@@ -324,7 +324,7 @@ static int create(Cli *cli, const Request *q, char **ret_name, Error *e) {
         if (r < 0)
                 return r;
         progress_begin("Starting the domain");
-        r = call_send(cli, m, q->bootloader ? CALL_MENU_USEC : CALL_LONG_USEC, &reply, e);
+        r = call_send(cli, m, q->bootloader ? CALL_FOREVER : CALL_LONG_USEC, &reply, e);
         progress_end();
         return r < 0 ? r : read_name(reply, ret_name, e);
 }
@@ -391,8 +391,9 @@ static int create_at_console(Cli *cli, Request *q, char **ret_name, Error *e) {
         int r = *q->first_mac ? 0 : choose_mac(&q->first_mac, e);
         if (r >= 0)
                 r = prepare_call(cli, q, &m, e);
+        /* However long the console is open, the answer lies there meanwhile: no deadline may be over by then. */
         if (r >= 0)
-                r = pending_begin(cli, m, CALL_MENU_USEC, &call_under_way, e);
+                r = pending_begin(cli, m, CALL_FOREVER, &call_under_way, e);
         if (r >= 0)
                 r = wait_for_menu(cli, q, &call_under_way, ret_name, e);
         if (r == 0) {
