@@ -45,8 +45,10 @@ typedef struct Verb {
 #define VERB_ANY ((size_t)-1)
 
 /* Parse a verb's own options and the common ones. True: go on, with *ret_arguments filled in. False: the verb is over
- * with *ret_status, after its help or an error has been printed. */
+ * with *ret_status, after its help, the version or an error has been printed. */
 bool verb_begin(Cli *cli, const Option *options, int argc, char **argv, Arguments *ret_arguments, int *ret_status);
+
+void print_version(void);
 
 /* Print "debmarshal: TEXT" and return STATUS_FAILED. */
 int verb_fail(const Error *e);

@@ -172,7 +172,7 @@ int main(int argc, char **argv) {
         if (options_parse(options, NULL, true, argc, argv, &words, &e) < 0)
                 return verb_usage(&cli, "%s", error_text(&e));
         if (cli.version) {
-                printf("debmarshal %s\n", VERSION);
+                print_version();
                 return finish(STATUS_DONE);
         }
         int status = dispatch(&cli, (int)words.count, words.items);

@@ -14,6 +14,10 @@ const char *verb_title(const Verb *verb, char buffer[VERB_TITLE_MAX]) {
         return buffer;
 }
 
+void print_version(void) {
+        printf("debmarshal %s\n", VERSION);
+}
+
 static void print_help(const Verb *verb, const Option *own, const Option *common) {
         char title[VERB_TITLE_MAX];
 
@@ -48,6 +52,7 @@ bool verb_begin(Cli *cli, const Option *options, int argc, char **argv, Argument
                 { "system", 0, NULL, "ask the system's daemon only", .flag = &cli->system },
                 { "session", 0, NULL, "ask your own daemon only, and start it if need be", .flag = &cli->session },
                 { "help", 'h', NULL, "show this", .flag = &cli->help },
+                { "version", 0, NULL, "print the version", .flag = &cli->version },
                 { 0 },
         };
 
@@ -56,8 +61,11 @@ bool verb_begin(Cli *cli, const Option *options, int argc, char **argv, Argument
                 verb_usage(cli, "%s", error_text(&e));
                 return false;
         }
-        if (cli->help) {
-                print_help(cli->verb, options, common);
+        if (cli->help || cli->version) {
+                if (cli->version)
+                        print_version();
+                else
+                        print_help(cli->verb, options, common);
                 *ret_status = STATUS_DONE;
                 return false;
         }

@@ -73,6 +73,11 @@ def test_main_help_lists_every_verb(words):
     assert re.fullmatch(r"debmarshal \d+\.\d+\.\d+\n", words("--version"))
 
 
+@pytest.mark.parametrize("verb", ALL, ids=" ".join)
+def test_every_verb_tells_the_version(words, verb):
+    assert words(*verb, "--version") == words("--version")
+
+
 @pytest.mark.parametrize("line, hint", [
     ("", "nothing to do"),
     ("network", "needs a verb"),

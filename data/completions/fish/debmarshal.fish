@@ -47,7 +47,7 @@ complete -c debmarshal -l address -r -F -d "The daemon's address"
 complete -c debmarshal -l system -d "Ask the system's daemon only"
 complete -c debmarshal -l session -d "Ask your own daemon only"
 complete -c debmarshal -s h -l help -d "Show help"
-complete -c debmarshal -n "__debmarshal_at" -l version -d "Print the version"
+complete -c debmarshal -l version -d "Print the version"
 
 complete -c debmarshal -n "__debmarshal_at" -a network -d "Isolated networks"
 complete -c debmarshal -n "__debmarshal_at" -a domain -d "Virtual machines"
