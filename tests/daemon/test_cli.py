@@ -172,6 +172,9 @@ def test_completion_offers_verbs_options_and_names(cli, network, create, kernel)
     # A short option's value is a file's name, or at least no name of a domain.
     assert kernel[0] in complete(cli, "domain", "create", "-d", kernel[0][:-2])
     assert name in complete(cli, "domain", "wait", "-t", "90s", "")
+    assert complete(cli, "network", "capture", "-d", "") == []
+    assert network in complete(cli, "network", "capture", "-d", "br0", "")
+    assert network in complete(cli, "network", "destroy", "-d", "")
 
 
 # ---- networks ----
