@@ -1185,7 +1185,7 @@ def rig(base, user, kernel):
         daemon.start()
     assert cli("network", "list", "--names").split() == [network]
     cli("network", "destroy", "--domains", network)
-    assert daemon.stop() == 0, daemon.log()
+    daemon.stop_well()
 
 
 def watch(cli, domain):
