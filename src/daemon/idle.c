@@ -22,9 +22,16 @@ static int on_look(sd_event_source *source, UNUSED uint64_t usec, void *userdata
 
         if (is_busy(i) || i->since_usec == 0)
                 i->since_usec = now;
-        if (now - i->since_usec >= i->after_usec && server_accept(i->server) == 0) {
-                log_debug("Nobody needs this daemon: ending");
-                return sd_event_exit(sd_event_source_get_event(source), 0);
+        if (now - i->since_usec >= i->after_usec) {
+                AUTO(error_clear) Error error = ERROR_INIT;
+                int visited = server_leave(i->server, &error);
+
+                if (visited < 0)
+                        log_error("%s: ending", error_text(&error));
+                else if (visited == 0)
+                        log_debug("Nobody needs this daemon: ending");
+                if (visited <= 0)
+                        return sd_event_exit(sd_event_source_get_event(source), visited);
         }
         int r = sd_event_source_set_time_relative(source, i->after_usec / LOOKS_PER_PERIOD + 1);
         return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);

@@ -88,20 +88,49 @@ static int take_passed_socket(int *ret_fd, Error *e) {
         return 1;
 }
 
+static int listen_in(Server *s, int dir_fd, Error *e) {
+        int r = unix_listen(dir_fd, RUNTIME_SOCKET, s->mode, &s->fd);
+        if (r < 0)
+                return error_set_errno(e, r, "Failed to listen at %s in the runtime directory", RUNTIME_SOCKET);
+        s->dir_fd = dir_fd;
+        return 0;
+}
+
+static int watch(Server *s, sd_event *event, Error *e) {
+        unix_refuse_descriptors(s->fd);
+        int r = sd_event_add_io(event, &s->io, s->fd, EPOLLIN, on_connection, s);
+        return r < 0 ? error_set_errno(e, r, "Failed to watch the socket") : 0;
+}
+
 int server_start(Server *s, sd_event *event, Bus *bus, int dir_fd, mode_t mode, Error *e) {
         s->bus = bus;
+        s->mode = mode;
         int r = take_passed_socket(&s->fd, e);
-        if (r < 0)
-                return r;
-        if (r == 0) {
-                r = unix_listen(dir_fd, RUNTIME_SOCKET, mode, &s->fd);
-                if (r < 0)
-                        return error_set_errno(e, r, "Failed to listen at %s in the runtime directory", RUNTIME_SOCKET);
-                s->dir_fd = dir_fd;
-        }
-        unix_refuse_descriptors(s->fd);
-        r = sd_event_add_io(event, &s->io, s->fd, EPOLLIN, on_connection, s);
-        return r < 0 ? error_set_errno(e, r, "Failed to watch the socket") : 0;
+        if (r == 0)
+                r = listen_in(s, dir_fd, e);
+        return r < 0 ? r : watch(s, event, e);
+}
+
+int server_leave(Server *s, Error *e) {
+        sd_event *event = sd_event_source_get_event(s->io);
+        int dir_fd = s->dir_fd;
+        unsigned n, visitors = 0;
+
+        if (dir_fd < 0)
+                return server_accept(s) > 0;
+        /* From here on nobody comes into its queue, not even who has found it before. */
+        unlinkat(dir_fd, RUNTIME_SOCKET, 0);
+        s->dir_fd = -1;
+        shutdown(s->fd, SHUT_RD);
+        while ((n = server_accept(s)) > 0)
+                visitors += n;
+        if (visitors == 0)
+                return 0;
+        server_done(s);
+        int r = listen_in(s, dir_fd, e);
+        if (r >= 0)
+                r = watch(s, event, e);
+        return r < 0 ? r : 1;
 }
 
 void server_done(Server *s) {

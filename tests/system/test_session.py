@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import stat
 import time
@@ -18,6 +19,11 @@ from guests import Console
 @pytest.fixture(scope="module")
 def scope():
     return "session"
+
+
+def read(path):
+    with open(path, encoding="utf-8") as f:
+        return f.read()
 
 
 def test_no_privilege(broker, alice):
@@ -88,6 +94,35 @@ def test_idle_daemon_ends(broker, people):
     finally:
         if broker.daemon.process:
             broker.daemon.stop_well()
+        broker.daemon.write_config({})
+        broker.daemon.start()
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_the_last_visitor_of_an_idle_daemon_is_served(broker, people):
+    """Who finds the socket in the moment before it goes has found the daemon."""
+    broker.forget_all_callers()
+    broker.daemon.stop()
+    broker.daemon.write_config({"idle_timeout": "500ms"})
+    trace = people["alice"].file("trace")
+    slowly = ["strace", "-f", "-o", trace, "-P", "bus", "-e", "trace=unlinkat", "-e", "inject=unlinkat:delay_enter=1000000"]
+    try:
+        broker.daemon.start(prefix=slowly)
+        deadline = time.monotonic() + 20
+        while "unlinkat(" not in read(trace):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        for _ in range(2):  # afterwards the socket is there again
+            with socket.socket(socket.AF_UNIX) as visitor:
+                visitor.settimeout(20)
+                visitor.connect(broker.daemon.socket)
+                visitor.sendall(b"\0NONSENSE\r\n")
+                assert visitor.recv(100).startswith(b"ERROR")
+        assert broker.daemon.wait(20) == 0
+        assert not os.path.exists(broker.daemon.socket)
+    finally:
+        if broker.daemon.process:
+            broker.daemon.stop()
         broker.daemon.write_config({})
         broker.daemon.start()
 
