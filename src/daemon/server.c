@@ -39,6 +39,9 @@ static void serve(Server *s, int fd) {
         static LogLimit limit;
         AUTO(error_clear) Error error = ERROR_INIT;
 
+        /* One that came to the service manager's socket before any daemon did could send some until now. */
+        if (s->dir_fd < 0)
+                unix_refuse_descriptors(fd);
         /* Else it has gone already, as one does that only wanted to know whether somebody serves here. */
         if (bus_add_peer(s->bus, fd, &error) < 0)
                 log_limited(&limit, error.id == ERROR_QUOTA_EXCEEDED ? LOG_INFO : LOG_DEBUG, LOG_FIELDS(0),

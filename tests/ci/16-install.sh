@@ -8,7 +8,8 @@ export DESTDIR
 trap 'rm -rf "$DESTDIR"' EXIT
 make --no-print-directory install
 for file in etc/dbus-1/system.d/com.googlecode.debmarshal.conf etc/debmarshal/debmarshald.conf \
-	usr/local/bin/debmarshal usr/local/lib/systemd/system/debmarshald.service usr/local/sbin/debmarshald \
+	usr/local/bin/debmarshal usr/local/lib/systemd/system/debmarshald.service \
+	usr/local/lib/systemd/system/debmarshald.socket usr/local/sbin/debmarshald \
 	usr/local/share/dbus-1/system-services/com.googlecode.debmarshal.service usr/local/share/man/man1/debmarshal.1; do
 	[[ -e $DESTDIR/$file ]] || { echo "$file was not installed" >&2 && exit 1; }
 done

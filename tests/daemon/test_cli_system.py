@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import tempfile
+import time
 
 import pytest
 
@@ -137,3 +139,59 @@ def test_quota(system, alice):
     assert len(names) == 64
     assert re.search(rf"^warn +quota +{alice.user.name} holds 64 of 64 networks", alice.run("doctor", timeout=120).stdout, re.M)
     alice("network", "destroy", *names)
+
+
+# As systemd does: descriptor 3 is the socket, and the environment says so to this process alone.
+PASS = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def refuses_descriptors(client):
+    try:
+        socket.send_fds(client, [b"\0"], [0])
+    except PermissionError:
+        return True
+    return tuple(map(int, os.uname().release.split(".")[:2])) < (6, 16)
+
+
+def test_a_socket_of_the_service_manager(base, user):
+    """Who calls while there is no daemon, before the first one or between two, is served by the next."""
+    d = Daemon(BUILD, tempfile.mkdtemp(dir=base), scope="system")
+    os.chmod(os.path.dirname(d.runtime_dir), 0o755)
+    os.mkdir(d.runtime_dir, 0o755)
+    cli = Cli(user, d.peer_address)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as early, \
+            socket.socket(socket.AF_UNIX) as late:
+        listener.bind(d.socket)
+        os.chmod(d.socket, 0o666)
+        listener.listen()
+
+        def start():
+            return d.start(prefix=["/usr/bin/python3", "-c", PASS, str(listener.fileno())], pass_fds=[listener.fileno()])
+
+        try:
+            early.connect(d.socket)
+            waiting = cli.popen("network", "list", "--json")
+            start()
+            assert waiting.communicate(timeout=60) == (b"[]\n", b"")
+            assert refuses_descriptors(early)
+            for end in (d.stop, d.kill):
+                end()
+                waiting = cli.popen("network", "create", "web")
+                time.sleep(0.5)
+                assert waiting.poll() is None
+                if end == d.kill:
+                    late.connect(d.socket)
+                    assert refuses_descriptors(late)
+                start()
+                out, err = waiting.communicate(timeout=60)
+                assert (waiting.returncode, err) == (0, b"")
+                cli("network", "destroy", out.decode().strip())
+        finally:
+            d.stop()
+        assert os.path.exists(d.socket)

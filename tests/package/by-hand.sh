@@ -4,16 +4,6 @@
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/common.sh"
 
-# The pids of those who run a program of these names, installed or removed already.
-running() {
-	local exe
-	for exe in /proc/[0-9]*/exe; do
-		for name; do
-			[[ $(readlink "$exe") != */"$name"* ]] || echo "${exe//[^0-9]/}"
-		done
-	done
-}
-
 mkdir -p /run/dbus
 dbus-daemon --system --fork --nopidfile
 debmarshald --scope=system >/run/debmarshald.log 2>&1 &

@@ -38,3 +38,13 @@ start_guest() {
 	as_user debmarshal --system domain create --network "$1" --host web --memory 128M --hypervisor qemu \
 		--kernel /home/user/vmlinuz --initrd /home/user/initrd.gz --cmdline "console=ttyS0 quiet ${2-}"
 }
+
+# The pids of those who run a program of these names, installed or removed already.
+running() {
+	local exe
+	for exe in /proc/[0-9]*/exe; do
+		for name; do
+			[[ $(readlink "$exe") != */"$name"* ]] || echo "${exe//[^0-9]/}"
+		done
+	done
+}

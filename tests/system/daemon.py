@@ -53,7 +53,7 @@ class Daemon:
             *self.arguments,
         ]
 
-    def start(self, prefix=(), timeout=20):
+    def start(self, prefix=(), timeout=20, pass_fds=()):
         """Returns when the daemon has said that it is ready. prefix: a program that runs it, such as strace."""
         notify = self._notify_socket()
         environment = dict(self.user.environment()) if self.user else {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
@@ -65,7 +65,7 @@ class Daemon:
         identity = self.user.popen_identity() if self.user else {}
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([*prefix, *self.command()], env=environment, cwd="/",
-                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log, **identity)
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=pass_fds, **identity)
         try:
             self._wait_ready(notify, timeout)
         finally:
