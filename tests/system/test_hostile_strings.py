@@ -27,10 +27,12 @@ def tame(message):
 
 
 def refused_by_name(function, *arguments, names, **options):
+    """The message."""
     with pytest.raises(CallError) as info:
         function(*arguments, **options)
     assert info.value.name in names, f"{arguments!r} {options!r}: {info.value}"
     assert tame(info.value.message), f"{info.value.message!r}"
+    return info.value.message
 
 
 @pytest.fixture(autouse=True)
@@ -115,17 +117,44 @@ def test_disks_of_a_domain(alice, create):
         refused_by_name(create, disks=["/nowhere/" + value], names={"InvalidInput"})
 
 
-@pytest.mark.parametrize("key", ["on_poweroff", "on_reboot", "firmware", "vnc_password", "kernel", "initrd", "cmdline",
-                                 "paused", "vcpus"])
+@pytest.mark.parametrize("key", ["on_poweroff", "on_reboot", "firmware", "type", "vnc_password", "bootloader", "paused", "vcpus"])
 def test_extra_of_a_domain(alice, create, key):
-    accepted = {"vnc_password": {v for v in HOSTILE if 1 <= len(v) <= 8 and v.isascii() and v.isprintable()}}
+    accepted = {"vnc_password": {v for v in HOSTILE if 1 <= len(v) <= 8 and v.isascii() and v.isprintable()},
+                "bootloader": {"0"}}  # might be one's name
     for value in set(HOSTILE) - accepted.get(key, set()):
-        refused_by_name(create, extra={key: value}, names={"InvalidInput"})
+        assert key in refused_by_name(create, extra={key: value}, names={"InvalidInput"})
+    if key == "bootloader":
+        refused_by_name(create, extra={key: "0"}, names={"NotSupported"})
     for value in HOSTILE:
         refused_by_name(create, extra={"disk_formats": [value]}, names={"InvalidInput"})
         refused_by_name(create, extra={value: "x"}, names={"InvalidInput"})
         refused_by_name(create, extra={"nics": [value]}, names={"NetworkNotFound", "InvalidInput"})
         refused_by_name(create, extra={"nics": ["debmarshal-0," + value]}, names={"InvalidInput"})
+
+
+@pytest.mark.parametrize("key", ["kernel", "initrd"])
+def test_kernel_of_a_domain(alice, create, key):
+    """As with disks; what has to come with it is there, and is what it has to be."""
+    boot = {name: alice.user.file(name, b"boot") for name in ("kernel", "initrd")}
+    for value in HOSTILE:
+        assert key in refused_by_name(create, extra={**boot, key: value}, names={"InvalidInput"})
+        assert key in refused_by_name(create, extra={**boot, key: "/nowhere/" + value}, names={"InvalidInput"})
+
+
+CMDLINE_MAX = 2047
+
+
+def test_command_line_of_a_kernel(alice, create):
+    """It may be as long as a kernel takes, and hold anything but what a terminal would obey; it is kept as it is."""
+    boot = {name: alice.user.file(name, b"boot") for name in ("kernel", "initrd")}
+    taken = {v for v in HOSTILE if len(v.encode()) <= CMDLINE_MAX and all(c >= " " and c != "\x7f" for c in v)}
+    assert {"-S", "$(touch /run/owned)", "\u202e"} < taken
+    for value in taken | {"#" * CMDLINE_MAX}:
+        name = create(extra={**boot, "cmdline": value})
+        assert json.loads(alice.domain(name, "Describe"))["cmdline"] == value
+        alice.destroy_domain(name)
+    for value in set(HOSTILE) - taken | {"quiet\n", "quiet \x02", "\x1f", "#" * (CMDLINE_MAX + 1)}:
+        assert "cmdline" in refused_by_name(create, extra={**boot, "cmdline": value}, names={"InvalidInput"})
 
 
 def test_properties_and_paths(alice, network):

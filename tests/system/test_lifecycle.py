@@ -75,10 +75,10 @@ def test_slow_start_holds_up_nobody(alice, bob, network, boot):
     alice.user.file("vmlinuz", b"k")
     alice.user.file("initrd", b"i")
     slow = alice.start_domain(network.name, "16M", hypervisor="null",
-                              extra={"kernel": kernel, "initrd": initrd, "cmdline": "delay-ms=1000"})
+                              extra={"kernel": kernel, "initrd": initrd, "cmdline": "delay-ms=5000"})
     begun = time.monotonic()
     bob.destroy_network(bob.create_network(["x"])[0])
-    assert time.monotonic() - begun < 0.9
+    assert time.monotonic() - begun < 4
     # It exists already as far as its network goes, and may not be taken away half way.
     refused("NetworkInUse", alice.destroy_network, network.name)
     assert alice.domain_names() == []

@@ -360,7 +360,7 @@ def test_daemon_killed(broker, alice, bob, network, create):
 def test_after_a_reboot_there_is_nothing(broker, alice, root, network, create):
     """Another boot id in the store, and none of the processes: no record is left, and nothing is in the way."""
     create()
-    broker.daemon.stop()
+    broker.daemon.stop_well()
     for process in processes_below(known=broker.known()).values():
         with contextlib.suppress(ProcessLookupError):  # a server goes with its keeper
             os.kill(process.pid, signal.SIGKILL)
@@ -378,26 +378,32 @@ def test_after_a_reboot_there_is_nothing(broker, alice, root, network, create):
 # ---- busctl ----
 
 
+def busctl_refused(busctl, name, message, *arguments):
+    """What busctl itself prints is the message alone; its library's debug log has the error's name."""
+    environment = {**busctl.user.environment(), "SYSTEMD_LOG_LEVEL": "debug"}
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match=message) as info:
+        patch.setattr(busctl.user, "environment", lambda: environment)
+        busctl.call(*arguments)
+    assert f" error-name=com.googlecode.debmarshal.Error.{name} " in str(info.value)
+
+
 def test_busctl(broker, network):
-    """The signatures, exactly, from a client that knows nothing of us."""
+    """The signatures and the names of errors, exactly, from a client that knows nothing of us."""
     alice, bob = broker.busctl("alice"), broker.busctl("bob")
     face = ("/com/googlecode/debmarshal/Privops", "com.googlecode.debmarshal.Privops")
     signature, ((name, gateway, _, hosts),) = alice.call(*face, "createNetwork", "as", "2", "web", "db")
     assert signature == "(sssa{s(ss)})"
     assert sorted(hosts) == ["db", "web"] and len(hosts["web"]) == 2
     assert int(ipaddress.ip_address(hosts["web"][0])) == int(ipaddress.ip_address(gateway)) + 1
-    with pytest.raises(RuntimeError, match=name):
-        bob.call(*face, "destroyNetwork", "s", name)
+    busctl_refused(bob, "AccessDenied", name, *face, "destroyNetwork", "s", name)
     disk = broker.people["alice"].disk("busctl.img")
     signature, (domain,) = alice.call(*face, "createDomain", "sasssssa{sv}", "64M", "1", disk, name, hosts["web"][1],
                                       "null", "", "1", "on_poweroff", "s", "destroy")
     assert signature == "s" and re.fullmatch(r"debmarshal-\d+", domain)
-    with pytest.raises(RuntimeError, match="in use by domain " + domain):
-        alice.call(*face, "destroyNetwork", "s", name)
+    busctl_refused(alice, "NetworkInUse", "in use by domain " + domain, *face, "destroyNetwork", "s", name)
     assert alice.call(*face, "destroyDomain", "ss", domain, "null") == ("", [])
     assert alice.call(*face, "destroyNetwork", "s", name) == ("", [])
-    with pytest.raises(RuntimeError, match=name):
-        alice.call(*face, "destroyNetwork", "s", name)
+    busctl_refused(alice, "NetworkNotFound", name, *face, "destroyNetwork", "s", name)
 
 
 def test_the_daemons_own_socket(broker, alice, network):
