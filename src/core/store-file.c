@@ -8,7 +8,7 @@
  *
  * Destroying must be possible on a full file system too, and even a DELETE needs room in the log. So a second file,
  * RESERVE_FILE, holds some blocks, given up when an update or a removal finds no space, and taken back after a
- * transaction when there is room again.
+ * transaction when there is room again. Until it has been, nothing is added, which would take the room of removals.
  *
  * The file is locked exclusively from the first read to the close: a second writer would be a second daemon.
  *
@@ -85,14 +85,18 @@ static const char *const statement_sql[SQL_COUNT] = {
 
 /* ---- errors ------------------------------------------------------------------------------------------------------ */
 
+static int fail_full(Store *s, Error *e) {
+        error_set(e, ERROR_INTERNAL, "%s: no space left in the runtime directory", s->path);
+        return -ENOSPC;
+}
+
 /* Say what SQLite says. Its message belongs to the last call: this must come before any other. */
 int store_fail(Store *s, Error *e) {
         switch (s->db ? sqlite3_errcode(s->db) : SQLITE_NOMEM) {
         case SQLITE_NOMEM:
                 return error_set_errno(e, ENOMEM, "%s", s->path);
         case SQLITE_FULL:
-                error_set(e, ERROR_INTERNAL, "%s: no space left in the runtime directory", s->path);
-                return -ENOSPC;
+                return fail_full(s, e);
         case SQLITE_BUSY:
                 error_set(e, ERROR_INTERNAL, "%s is in use by another process", s->path);
                 return -EBUSY;
@@ -208,6 +212,15 @@ bool store_try_again(Store *s, int r, Error *e) {
 
 int store_begin(Store *s, Error *e) {
         return store_simple(s, SQL_BEGIN, e);
+}
+
+int store_begin_addition(Store *s, Error *e) {
+        if (s->reserve_fd >= 0 && s->reserve_spent) {
+                reserve_fill(s);
+                if (s->reserve_spent)
+                        return fail_full(s, e);
+        }
+        return store_begin(s, e);
 }
 
 /* Commit if r, the result of the statements, is not negative; else, and when the commit fails, roll back. A full file

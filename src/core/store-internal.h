@@ -47,6 +47,8 @@ int store_fail(Store *s, Error *e);
 int store_fail_row(Store *s, const char *what, const char *name, Error *e);
 
 int store_begin(Store *s, Error *e);
+/* For what makes the store larger: -ENOSPC, and nothing is begun, where the reserve is spent and has no room again. */
+int store_begin_addition(Store *s, Error *e);
 /* Commit if r, the result of the statements, is not negative; else, and when the commit fails, roll back. Returns r or
  * what the commit gave. */
 int store_end(Store *s, int r, Error *e);

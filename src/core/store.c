@@ -43,7 +43,7 @@ static int add_network(Store *s, const Network *n, Error *e) {
 }
 
 int store_add_network(Store *s, const Network *n, Error *e) {
-        int r = store_begin(s, e);
+        int r = store_begin_addition(s, e);
         return r < 0 ? r : store_end(s, add_network(s, n, e), e);
 }
 
@@ -135,7 +135,7 @@ static int add_domain(Store *s, const Domain *d, Error *e) {
 }
 
 int store_add_domain(Store *s, const Domain *d, Error *e) {
-        int r = store_begin(s, e);
+        int r = store_begin_addition(s, e);
         return r < 0 ? r : store_end(s, add_domain(s, d, e), e);
 }
 

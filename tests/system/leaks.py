@@ -227,6 +227,18 @@ class Snapshot:
                 for thing in sorted(things - before.parts.get(part, set()))]
 
 
+def at_rest(picture):
+    """When two in a row are the same: a child that is just going belongs to none."""
+    previous, deadline = picture(), time.monotonic() + WAIT
+    while time.monotonic() < deadline:
+        time.sleep(0.05)
+        current = picture()
+        if current.parts == previous.parts:
+            break
+        previous = current
+    return previous
+
+
 class LeakChecker:
     """Compares with a baseline, and waits a little for the kernel to finish."""
 
@@ -240,15 +252,7 @@ class LeakChecker:
         return Snapshot(self.daemon, self.base, self.known())
 
     def take_baseline(self):
-        """When two pictures in a row are the same."""
-        previous, deadline = self.snapshot(), time.monotonic() + WAIT
-        while time.monotonic() < deadline:
-            time.sleep(0.05)
-            current = self.snapshot()
-            if current.parts == previous.parts:
-                break
-            previous = current
-        self.baseline = previous
+        self.baseline = at_rest(self.snapshot)
 
     def left(self, wait=WAIT):
         """Empty when all is as before."""

@@ -24,7 +24,7 @@ import dbus.connection
 
 import caller as names
 from daemon import Daemon
-from leaks import Process, Snapshot, become_subreaper, descendants, processes_below, records
+from leaks import Process, Snapshot, at_rest, become_subreaper, descendants, processes_below, records
 
 CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x20000, 0x1000, 0x4000, 0x40000
 DEADLINE = 60  # seconds until all must be well again after a point; others may keep the kernel busy with networks
@@ -230,7 +230,7 @@ class Rig:
         self.bystanders = set(descendants(self.daemon.pid))
         self.killed = 0
         self.warm_up()
-        self.baseline = self.picture()
+        self.baseline = at_rest(self.picture)
         self.usage = self.client.usage()
 
     @staticmethod

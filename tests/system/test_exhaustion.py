@@ -219,6 +219,25 @@ def test_a_large_network_is_refused_without_space(broker, alice, bob):
     alice.destroy_network(alice.create_network(hosts)[0])
 
 
+@pytest.mark.parametrize("hosts", [50, 1000])
+def test_creations_do_not_take_the_room_of_destructions(broker, alice, hosts):
+    """What is kept back for destructions is for no creation, once the first of them has it given up: else the last of
+    these would leave a host on which nobody can destroy anything."""
+    broker.restart(kill=False)
+    first, second = (alice.create_network(["a"])[0] for _ in range(2))
+    left = [second]
+    with full(broker.daemon.runtime_dir):
+        alice.destroy_network(first)
+        with pytest.raises(CallError) as info:
+            for _ in range(60):  # of which a user may have so many at once
+                left.append(alice.create_network([f"h{n}" for n in range(hosts)])[0])
+        assert any(word in info.value.message for word in NO_SPACE), info.value
+        for name in left:
+            alice.destroy_network(name)
+        assert alice.network_names() == []
+    everything_works(alice)
+
+
 def test_a_large_network_is_destroyed_without_space(broker, alice):
     name = alice.create_network([f"h{n}" for n in range(4096)])[0]
     with full(broker.daemon.runtime_dir):

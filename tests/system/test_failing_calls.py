@@ -97,4 +97,4 @@ def test_server_killed_at_each_system_call(people, base, operation, capsys):
     killed = in_child(lambda: sweep(people, base, operation, "hold", "dnsmasq"))
     with capsys.disabled():
         print(f"\nservers killed: {operation.title}: {killed} of them")
-    assert killed > 10
+    assert killed > 5
