@@ -256,8 +256,11 @@ int fd_receive(int socket, void *buffer, size_t size, size_t *ret_length, FdSet 
                 return -errno;
         int r;
         collect_fds(&message, &received, &r);
-        if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+        if (message.msg_flags & MSG_TRUNC)
                 return -EMSGSIZE;
+        /* There was room for as many as may come, but not in our table. */
+        if (message.msg_flags & MSG_CTRUNC)
+                return received.count < FD_SET_MAX ? -EMFILE : -EMSGSIZE;
         if (r == 0 && received.count > 0 && (!fds || received.count > FD_SET_MAX - fds->count))
                 r = -EMFILE;
         if (r < 0)

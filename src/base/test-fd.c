@@ -2,6 +2,7 @@
 
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -195,6 +196,14 @@ static void test_refused_messages_leak_nothing(void **state) {
         /* Descriptors where none are wanted. */
         assert_int_equal(fd_send(pair[0], "x", 1, &fd, 1), 0);
         assert_int_equal(fd_receive(pair[1], buffer, 4, &length, NULL), -EMFILE);
+        /* More than this process may have. */
+        struct rlimit limit, least;
+        assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+        least = (struct rlimit){ (rlim_t)before + 1, limit.rlim_max };
+        assert_int_equal(fd_send(pair[0], "x", 1, many, 3), 0);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &least), 0);
+        assert_int_equal(fd_receive(pair[1], buffer, 4, &length, &set), -EMFILE);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
         assert_int_equal(set.count, 0);
         assert_int_equal(next_fd(), before);
 
