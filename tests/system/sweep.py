@@ -227,9 +227,11 @@ class Rig:
         self.start()
         self.net = str(self.client.create_network(["stander", "other"])[0])
         self.dom = self.client.create_domain(self.net, "null", self.disk)
+        self.await_workers()
         self.bystanders = set(descendants(self.daemon.pid))
         self.killed = 0
         self.warm_up()
+        self.await_workers()
         self.baseline = at_rest(self.picture)
         self.usage = self.client.usage()
 
@@ -247,6 +249,13 @@ class Rig:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
         self.killed += len(victims)
+
+    def await_workers(self):
+        """The daemon's forks, which come and go, have gone: on a busy host one that closes a tap may take its time."""
+        own = Process(self.daemon.pid).comm
+        left = self.wait_until(lambda: [str(p) for p in descendants(self.daemon.pid).values() if p.comm == own], 60)
+        if left:
+            raise Failure(f"workers stay: {left}")
 
     def connect(self):
         if self.client:
