@@ -161,6 +161,22 @@ int object_load(Cli *cli, ObjectKind kind, const char *path, json_t **ret, Error
         return 0;
 }
 
+/* The answer to a call without arguments, which read() makes the rows of. */
+static int load_rows(Cli *cli, const char *path, const char *interface, const char *method,
+                     int (*read)(sd_bus_message *m, json_t *array), json_t **ret, Error *e) {
+        AUTO(message_drop) sd_bus_message *reply = NULL;
+        AUTO(json_drop) json_t *array = json_array();
+
+        int r = call(cli, path, interface, method, &reply, e, NULL);
+        if (r < 0)
+                return r;
+        r = array ? read(reply, array) : -ENOMEM;
+        if (r < 0)
+                return call_misunderstood(r, e);
+        *ret = TAKE(array);
+        return 0;
+}
+
 static int read_ended(sd_bus_message *m, json_t *array) {
         const char *name, *reason, *message;
         uint64_t id, ended;
@@ -181,17 +197,7 @@ static int read_ended(sd_bus_message *m, json_t *array) {
 }
 
 int ended_load(Cli *cli, json_t **ret, Error *e) {
-        AUTO(message_drop) sd_bus_message *reply = NULL;
-        AUTO(json_drop) json_t *array = json_array();
-
-        int r = call(cli, ROOT_PATH, MANAGER_INTERFACE, "ListEndedDomains", &reply, e, NULL);
-        if (r < 0)
-                return r;
-        r = array ? read_ended(reply, array) : -ENOMEM;
-        if (r < 0)
-                return call_misunderstood(r, e);
-        *ret = TAKE(array);
-        return 0;
+        return load_rows(cli, ROOT_PATH, MANAGER_INTERFACE, "ListEndedDomains", read_ended, ret, e);
 }
 
 static int read_hosts(sd_bus_message *m, json_t *array) {
@@ -210,17 +216,7 @@ static int read_hosts(sd_bus_message *m, json_t *array) {
 }
 
 int network_hosts(Cli *cli, const char *path, json_t **ret, Error *e) {
-        AUTO(message_drop) sd_bus_message *reply = NULL;
-        AUTO(json_drop) json_t *array = json_array();
-
-        int r = call(cli, path, NETWORK_INTERFACE, "GetHosts", &reply, e, NULL);
-        if (r < 0)
-                return r;
-        r = array ? read_hosts(reply, array) : -ENOMEM;
-        if (r < 0)
-                return call_misunderstood(r, e);
-        *ret = TAKE(array);
-        return 0;
+        return load_rows(cli, path, NETWORK_INTERFACE, "GetHosts", read_hosts, ret, e);
 }
 
 /* GetNetwork or GetDomain. */

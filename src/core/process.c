@@ -179,9 +179,9 @@ static void leftover_free(void *userdata) {
 }
 
 static void leftover_begun(const Leftover *l) {
+        /* Without limits it cannot fail. */
         if (l->lingering.owner)
-                (void)owner_charge(l->lingering.owner, l->lingering.charge, NULL,
-                                   NULL); /* without limits it cannot fail */
+                (void)owner_charge(l->lingering.owner, l->lingering.charge, NULL, NULL);
 }
 
 static void leftover_over(const Leftover *l) {

@@ -312,6 +312,20 @@ def test_keeper_traced(broker, alice, which, processes, bystander):
         child.wait()
 
 
+def held(who, what):
+    return dict(who.manager("GetUsage"))[who.user.uid][what]
+
+
+def let_go(tracers, who, what):
+    """What they kept from going is not hers any more."""
+    for tracer in tracers:
+        tracer.kill()
+        tracer.communicate()
+    deadline = time.monotonic() + 5
+    while held(who, what) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
 def test_traced_keepers_are_counted(broker, alice, bystander):
     """What is destroyed, but kept from going by a tracer of hers, counts as hers until it goes: else they would pile up."""
     tracers = []
@@ -329,15 +343,10 @@ def test_traced_keepers_are_counted(broker, alice, bystander):
             destroy_soon(alice, name)
         else:
             pytest.fail("there is no end of it")
-        assert dict(alice.manager("GetUsage"))[alice.user.uid]["networks"] == NETWORKS == len(tracers)
+        assert held(alice, "networks") == NETWORKS == len(tracers)
         bystander.check()
     finally:
-        for tracer in tracers:
-            tracer.kill()
-            tracer.communicate()
-    deadline = time.monotonic() + 5
-    while dict(alice.manager("GetUsage"))[alice.user.uid]["networks"] and time.monotonic() < deadline:
-        time.sleep(0.05)
+        let_go(tracers, alice, "networks")
     alice.destroy_network(alice.create_network(["x"])[0])
 
 
@@ -347,10 +356,6 @@ PTRACE_SEIZE = 0x4206  # unlike PTRACE_ATTACH it lets go on what it traces
 def test_traced_captures_are_counted(alice, network, bystander):
     """A capture that has ended, but is kept from going by a tracer of hers, counts as a stream of hers until it goes."""
     tracers = []
-
-    def held():
-        return dict(alice.manager("GetUsage"))[alice.user.uid]["streams"]
-
     try:
         for _ in range(STREAMS + 1):
             before = set(descendants(os.getpid()))
@@ -369,15 +374,10 @@ def test_traced_captures_are_counted(alice, network, bystander):
                 time.sleep(0.01)
         else:
             pytest.fail("there is no end of it")
-        assert held() == STREAMS == len(tracers)
+        assert held(alice, "streams") == STREAMS == len(tracers)
         bystander.check()
     finally:
-        for tracer in tracers:
-            tracer.kill()
-            tracer.communicate()
-    deadline = time.monotonic() + 5
-    while held() and time.monotonic() < deadline:
-        time.sleep(0.05)
+        let_go(tracers, alice, "streams")
     os.close(alice.network(network.name, "Capture", "s", ""))
 
 
