@@ -135,6 +135,19 @@ static void test_command(void **state) {
         assert_int_equal(f->closed, 0);
 }
 
+/* QEMU has been seen to send what happens just then to who has connected, but was not greeted yet. */
+static void test_events_before_ready_are_dropped(void **state) {
+        Fixture *f = *state;
+
+        say(f, "{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true}}\r\n");
+        say(f, GREETING);
+        hear(f, "{\"execute\":\"qmp_capabilities\",\"id\":1}\n");
+        say(f, "{\"event\": \"STOP\"}\r\n{\"return\": {}, \"id\": 1}\r\n");
+        assert_int_equal(f->ready, 1);
+        assert_int_equal(f->events, 0);
+        assert_int_equal(f->closed, 0);
+}
+
 static void test_refusal_is_told_escaped(void **state) {
         Fixture *f = *state;
 
@@ -432,6 +445,7 @@ static void test_parse_depth(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_command),
+                TEST(test_events_before_ready_are_dropped),
                 TEST(test_refusal_is_told_escaped),
                 TEST(test_commands_wait_for_ready),
                 TEST(test_out_of_order),

@@ -150,7 +150,9 @@ def emulator_status(broker, name, *commands):
         monitor.connect(f"/proc/self/fd/{directory}/qmp.sock")
         os.close(directory)
         stream = monitor.makefile("rw", encoding="utf-8")
-        stream.readline()
+        # An event that is due just then goes to who has connected before he is greeted (seen with QEMU 7.2).
+        while "QMP" not in json.loads(stream.readline()):
+            pass
         for command in ("qmp_capabilities", *commands, "query-status"):
             stream.write(json.dumps({"execute": command}) + "\n")
             stream.flush()
