@@ -42,7 +42,7 @@ int file_replace(int dir_fd, const char *path, const char *text, mode_t mode);
 int fd_send(int socket, const void *data, size_t length, const int *fds, size_t n_fds);
 
 /* Receive one; *ret_length is the message's length, 0 at the end of the stream. Descriptors are added to *fds.
- * -EMSGSIZE when the message or its descriptors were cut, -EMFILE when this process may not have so many. */
+ * -EMSGSIZE when the message or its descriptors were cut, -EMFILE when *fds or this process has no room for them. */
 int fd_receive(int socket, void *buffer, size_t size, size_t *ret_length, FdSet *fds);
 
 /* Make 0, 1 and 2 open, on /dev/null where they are not, so that no other file gets their numbers. */

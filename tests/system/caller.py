@@ -186,6 +186,10 @@ class Caller:
     def manager(self, method, signature="", *args, **options):
         return self.call(ROOT_PATH, MANAGER, method, signature, *args, **options)
 
+    def usage(self):
+        """What its user holds of all that is limited."""
+        return dict(self.manager("GetUsage")).get(self.user.uid, {})
+
     def network(self, name, method, signature="", *args, **options):
         return self.call(network_path(name), NETWORK, method, signature, *args, **options)
 

@@ -21,6 +21,7 @@ from guests import SOURCE, Image
 from leaks import LeakChecker, become_subreaper
 
 BUILD = os.environ.get("DEBMARSHAL_BUILD", os.path.join(SOURCE, "build"))
+DEADLINE = 20
 POLICY = os.path.join(SOURCE, "data", "com.googlecode.debmarshal.conf")
 
 
@@ -342,3 +343,14 @@ def destroyed(function, name):
     except callers.CallError as error:
         if error.name not in ("NetworkNotFound", "DomainNotFound"):
             raise
+
+
+def wait_for(condition, timeout=DEADLINE, told=lambda: ""):
+    """What condition() gives, once that is something. told() says more of what is wrong when it does not."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"{condition} did not come true {told()}"
+        time.sleep(0.01)

@@ -19,7 +19,7 @@ import pytest
 import bootdisk
 import leaks
 from caller import DOMAIN, MANAGER, ROOT_PATH, CallError, domain_path
-from conftest import BUILD, destroyed, refused
+from conftest import BUILD, destroyed, refused, wait_for
 from guests import SERVE, Console, Guest
 
 DEADLINE = 20  # seconds
@@ -299,31 +299,22 @@ time.sleep(60)
 def test_traced_loader_is_charged(start, broker, alice, disk):
     """It runs as its owner, who may trace it: killed with its domain it stays as long as her tracer does, and counts as a
     domain of hers meanwhile."""
-    def held():
-        return dict(alice.manager("GetUsage"))[alice.user.uid]["domains"]
-
     pending = start.begin(disk, "puppet", told("time.sleep(100)"))
     name = start.appears()
-    deadline = time.monotonic() + 10
-    while not (loaders := [p.pid for p in leaks.descendants(broker.daemon.pid).values() if p.comm == "puppet"]):
-        assert time.monotonic() < deadline, "there is no loader"
-        time.sleep(0.02)
+    loaders = wait_for(lambda: [p.pid for p in leaks.descendants(broker.daemon.pid).values() if p.comm == "puppet"], 10)
     tracer = subprocess.Popen([sys.executable, "-c", SEIZE, str(loaders[0])], stdout=subprocess.PIPE, text=True, cwd="/",
                               **alice.user.popen_identity())
     try:
         assert tracer.stdout.readline().strip() == "0"
         alice.destroy_domain(name)
         refused("InvalidState", pending.result)
-        assert alice.domain_names() == [] and held() == 1
+        assert alice.domain_names() == [] and alice.usage()["domains"] == 1
         time.sleep(0.5)
-        assert held() == 1
+        assert alice.usage()["domains"] == 1
     finally:
         tracer.kill()
         tracer.communicate()
-    deadline = time.monotonic() + 5
-    while held() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert held() == 0
+    wait_for(lambda: alice.usage()["domains"] == 0, 5)
 
 
 def test_null_refuses(alice, network, disk):

@@ -32,7 +32,7 @@ def clean(who):
         objects = who.objects()
         mine = [(interface.rpartition(".")[2], p["Name"]) for o in objects.values() for interface, p in o.items()
                 if p.get("Owner") == who.user.uid]
-        if not mine and not dict(who.manager("GetUsage")).get(who.user.uid, {}).get("networks"):
+        if not mine and not who.usage().get("networks"):
             return
         assert time.monotonic() < deadline, f"these cannot be destroyed: {mine}"
         for kind, name in sorted(mine):

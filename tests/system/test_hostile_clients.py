@@ -671,7 +671,7 @@ def settle(alice):
                 if owner == alice.user.uid:
                     with contextlib.suppress(CallError):
                         destroyed(destroy, name)
-        held = dict(alice.manager("GetUsage")).get(alice.user.uid, {})
+        held = alice.usage()
         if not any(n for what, n in held.items() if what != "connections"):
             return
         assert time.monotonic() < deadline, held

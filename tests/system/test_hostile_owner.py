@@ -1,7 +1,6 @@
 """The owner of a network as its attacker: she is its administrator, may do anything in it and to its keeper, and that
 harms her alone. The daemon, the others and the host do not notice, and she (and root) can always destroy it."""
 
-import contextlib
 import json
 import os
 import signal
@@ -13,7 +12,7 @@ import pytest
 
 from bystander import Bystander, resident
 from caller import DOMAIN, NETWORK, CallError, domain_path, network_path
-from conftest import Net, destroyed
+from conftest import Net, destroyed, wait_for
 from leaks import Process, descendants
 
 ERRORS = {"Internal", "NetworkFailed", "HypervisorFailed", "Timeout", "InvalidState", "ConnectionFailed", "NotSupported",
@@ -250,10 +249,7 @@ def test_server_killed_again_and_again(alice, processes, bystander):
         for pid in servers:
             send_signal(alice.user, pid, signal.SIGKILL, may_be_gone=True)
         time.sleep(0.1)
-    deadline = time.monotonic() + 10
-    while alice.get(network_path(net.name), NETWORK, "State") != "failed":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: alice.get(network_path(net.name), NETWORK, "State") == "failed", 10)
     bystander.check()
     try_everything(alice, net.name)
     destroy_soon(alice, net.name)
@@ -312,18 +308,12 @@ def test_keeper_traced(broker, alice, which, processes, bystander):
         child.wait()
 
 
-def held(who, what):
-    return dict(who.manager("GetUsage"))[who.user.uid][what]
-
-
 def let_go(tracers, who, what):
     """What they kept from going is not hers any more."""
     for tracer in tracers:
         tracer.kill()
         tracer.communicate()
-    deadline = time.monotonic() + 5
-    while held(who, what) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: not who.usage()[what])
 
 
 def test_traced_keepers_are_counted(broker, alice, bystander):
@@ -343,7 +333,7 @@ def test_traced_keepers_are_counted(broker, alice, bystander):
             destroy_soon(alice, name)
         else:
             pytest.fail("there is no end of it")
-        assert held(alice, "networks") == NETWORKS == len(tracers)
+        assert alice.usage()["networks"] == NETWORKS == len(tracers)
         bystander.check()
     finally:
         let_go(tracers, alice, "networks")
@@ -368,13 +358,10 @@ def test_traced_captures_are_counted(alice, network, bystander):
             tracers.append(as_user(alice.user, ATTACH.replace(str(PTRACE_ATTACH), str(PTRACE_SEIZE), 1), capture))
             assert tracers[-1].stdout.readline().strip() == "0"
             os.close(stream)
-            deadline = time.monotonic() + 5
-            while Process(capture).state != "Z":
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            wait_for(lambda pid=capture: Process(pid).state == "Z", 5)
         else:
             pytest.fail("there is no end of it")
-        assert held(alice, "streams") == STREAMS == len(tracers)
+        assert alice.usage()["streams"] == STREAMS == len(tracers)
         bystander.check()
     finally:
         let_go(tracers, alice, "streams")

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from caller import DOMAIN, NETWORK, ROOT_PATH, Caller, CallError, domain_path, network_path
-from conftest import destroyed, refused
+from conftest import destroyed, refused, wait_for
 from fuse import LOOKUP, Fuse
 from guests import Console, read_all
 from rawbus import METHOD_RETURN, Closed, RawBus
@@ -125,7 +125,7 @@ def test_a_failed_creation_costs_nothing(alice, network, create):
         refused("InvalidInput", create, disks=["/dev/null"])
         refused("AccessDenied", create, disks=["/etc/shadow"])
         refused("InvalidInput", alice.create_network, ["-"])
-    held = dict(alice.manager("GetUsage"))[alice.user.uid]
+    held = alice.usage()
     assert (held["networks"], held["domains"], held["memory"], held["vcpus"]) == (1, 0, 0, 0)
 
 
@@ -163,7 +163,7 @@ def test_what_cannot_be_unrecorded_is_shown(alice, bob, network, create, stuck_s
     unstick = bob.create_network([])[0]
     alice.destroy_network(left)
     alice.destroy_domain(domain)
-    held = dict(alice.manager("GetUsage"))[alice.user.uid]
+    held = alice.usage()
     assert (held["networks"], held["domains"]) == (1, 0)
     alice.destroy_network(network.name)
     bob.destroy_network(unstick)
@@ -173,7 +173,7 @@ def test_charges_survive_the_daemon(broker, alice, network, create):
     create(memory="200M")
     broker.restart(kill=True)
     refused("QuotaExceeded", create, memory="57M", disks=[alice.user.disk("second.img")])
-    held = dict(alice.manager("GetUsage"))[alice.user.uid]
+    held = alice.usage()
     assert (held["networks"], held["domains"], held["memory"]) == (1, 1, 200 << 20)
 
 
@@ -240,10 +240,7 @@ def test_connections(broker, alice):
         with broker.daemon.caller(broker.people["bob"], peer=True) as other:
             assert other.manager("GetLimits")
         clients.pop().close()
-        deadline = time.monotonic() + 5
-        while not is_served(broker, alice.user):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for(lambda: is_served(broker, alice.user), 5)
     finally:
         for client in clients:
             client.close()
@@ -276,10 +273,7 @@ def test_ended_domains_are_forgotten(broker, alice, create):
         numbers.append(alice.get(domain_path(name), DOMAIN, "Id"))
         alice.destroy_domain(name)
     assert sorted(row[0] for row in alice.manager("ListEndedDomains")) == numbers[1:]
-    deadline = time.monotonic() + KEEP_ENDED + 3
-    while alice.manager("ListEndedDomains"):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for(lambda: not alice.manager("ListEndedDomains"), KEEP_ENDED + 3)
     assert os.listdir(os.path.join(broker.daemon.runtime_dir, "ended")) == []
 
 
@@ -302,7 +296,7 @@ def test_many_at_once(alice, network, create):
 
 
 def domains_held(who):
-    return dict(who.manager("GetUsage")).get(who.user.uid, {}).get("domains", 0)
+    return who.usage().get("domains", 0)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="there is no FUSE")
@@ -320,9 +314,7 @@ def test_stuck_workers_are_counted(alice, bob, network, disk, mount_point):
         bob.destroy_network(bobs)
         assert fuse.is_alive(), "its patience has ended meanwhile"
         assert domains_held(alice) == 3
-    deadline = time.monotonic() + 5
-    while domains_held(alice) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: not domains_held(alice), 5)
     alice.destroy_domain(alice.create_domain(network.name, "1M", [disk], hypervisor="null"))
 
 

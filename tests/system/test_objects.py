@@ -183,7 +183,7 @@ def test_usage(alice, bob, root, network, create):
     assert (held["networks"], held["domains"], held["memory"], held["vcpus"]) == (1, 1, 96 << 20, 2)
     assert dict(bob.manager("GetUsage"))[alice.user.uid] == held  # everybody may see
     alice.destroy_domain(name)
-    held = dict(alice.manager("GetUsage"))[alice.user.uid]
+    held = alice.usage()
     assert (held["networks"], held["domains"], held["memory"], held["vcpus"]) == (1, 0, 0, 0)
 
 

@@ -13,16 +13,13 @@ import socket
 import sqlite3
 import subprocess
 import termios
-import time
 
 import pytest
 
 from caller import DOMAIN, MANAGER, NETWORK, ROOT_PATH, domain_path, network_path
-from conftest import destroyed, refused
+from conftest import DEADLINE, destroyed, refused, wait_for
 from guests import Console, read_all
 from leaks import Process, descendants, store_copy
-
-DEADLINE = 20
 
 only_null = pytest.mark.parametrize("hypervisor", ["null"])
 
@@ -30,17 +27,6 @@ only_null = pytest.mark.parametrize("hypervisor", ["null"])
 @pytest.fixture(scope="module", params=["system", "session"])
 def scope(request):
     return request.param
-
-
-def wait_for(condition, timeout=DEADLINE, told=lambda: ""):
-    """What condition() gives, once that is something. told() says more of what is wrong when it does not."""
-    deadline = time.monotonic() + timeout
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"{condition} did not come true {told()}"
-        time.sleep(0.01)
 
 
 def keeper_of(network):

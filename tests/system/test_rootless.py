@@ -16,7 +16,7 @@ import time
 import pytest
 
 import leaks
-from conftest import BUILD
+from conftest import BUILD, wait_for
 from guests import SERVE
 
 PAGE = "the web server says hello"
@@ -50,13 +50,6 @@ class CommandLine:
             process.kill()
         assert process.returncode == status, f"{arguments}: status {process.returncode}\n{out}\n{errors}"
         return out
-
-
-def wait_for(condition, what, timeout=60):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
 
 
 def processes_of(user):
@@ -144,7 +137,7 @@ def test_the_main_job(cli, image, initrd):
     assert os.stat(os.path.join(user.runtime_dir, "debmarshal")).st_mode & 0o077 == 0
     cli("network", "destroy", network, status=1)
     cli("network", "destroy", "--domains", network)
-    wait_for(lambda: list(processes_of(user)) == [daemon.pid], "only the daemon is left", 5)
+    wait_for(lambda: list(processes_of(user)) == [daemon.pid], 5)
     check_end(user, daemon.pid)
 
 
@@ -176,11 +169,11 @@ def check_ssh_and_capture(cli, network):
     gateway = json.loads(cli("network", "show", "--json", network))["gateway"]
     capture = cli.popen("network", "capture", "--write", path, network)
     try:
-        wait_for(lambda: os.path.exists(path) and os.path.getsize(path), "the capture begins", 10)
+        wait_for(lambda: os.path.exists(path) and os.path.getsize(path), 10)
         told = cli("ssh", f"root@{network}/web", f"hostname; ping -c 2 -i 0.2 {gateway}")
         assert told.startswith("web\n") and "2 packets received" in told
         wait_for(lambda: subprocess.run([*tcpdump, "icmp"], capture_output=True, check=False).stdout.count(
-            b"echo reply") == 2, "the pings are captured", 10)
+            b"echo reply") == 2, 10)
     finally:
         capture.terminate()
         capture.wait(10)
@@ -198,6 +191,6 @@ def check_end(user, pid):
         assert select.select([descriptor], [], [], 60)[0], "the idle daemon does not end"
     finally:
         os.close(descriptor)
-    wait_for(lambda: not processes_of(user), "no process of hers is left", 5)
+    wait_for(lambda: not processes_of(user), 5)
     left = leaks.files(os.path.join(user.runtime_dir, "debmarshal"))
     assert {name for name in left if not leaks.KEPT_FILES.match(name)} <= KEPT, left
