@@ -271,11 +271,7 @@ int fd_receive(int socket, void *buffer, size_t size, size_t *ret_length, FdSet 
         return 0;
 }
 
-int fd_memfd(const char *name, const void *data, size_t length, bool sealed, int *ret_fd) {
-        AUTO(fd_drop) int fd = memfd_create(name, MFD_CLOEXEC | (sealed ? MFD_ALLOW_SEALING : 0u));
-
-        if (fd < 0)
-                return -errno;
+int fd_memfd_fill(int fd, const void *data, size_t length, bool sealed) {
         int r = fd_write_all(fd, data, length);
         if (r < 0)
                 return r;
@@ -283,6 +279,17 @@ int fd_memfd(const char *name, const void *data, size_t length, bool sealed, int
                 return -errno;
         if (sealed && fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
                 return -errno;
+        return 0;
+}
+
+int fd_memfd(const char *name, const void *data, size_t length, bool sealed, int *ret_fd) {
+        AUTO(fd_drop) int fd = memfd_create(name, MFD_CLOEXEC | (sealed ? MFD_ALLOW_SEALING : 0u));
+
+        if (fd < 0)
+                return -errno;
+        int r = fd_memfd_fill(fd, data, length, sealed);
+        if (r < 0)
+                return r;
         *ret_fd = fd_take(&fd);
         return 0;
 }

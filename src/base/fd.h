@@ -53,6 +53,8 @@ int fd_path(int fd, char *buffer, size_t size);
 
 /* A memfd holding data, sealed against any change when sealed is true, offset 0. */
 int fd_memfd(const char *name, const void *data, size_t length, bool sealed, int *ret_fd);
+/* The same to an empty one that there is already; one that may be sealed, if it is to be. */
+int fd_memfd_fill(int fd, const void *data, size_t length, bool sealed);
 
 /* A listening UNIX stream socket at dir_fd/name with the mode given, replacing a dead one; non-blocking.
  * Works for directories whose path is longer than sun_path allows. */

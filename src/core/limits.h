@@ -13,6 +13,9 @@
 #define CMDLINE_MAX           2047 /* bytes; the x86 boot protocol's usual limit */
 #define EXTRA_KEYS_MAX        64
 
+/* What the administrator may set at the most. */
+#define SPARES_MAX 64
+
 typedef struct Limits {
         /* Per owner; 0 refuses everything of the kind. Root has no limit. */
         uint64_t networks, domains, memory /* bytes */, vcpus, streams, connections;
@@ -23,6 +26,7 @@ typedef struct Limits {
         uint64_t log_bytes;       /* size of a domain's console log; the oldest half goes when it is full */
         uint64_t idle_usec; /* session scope: the daemon ends after this long without networks, domains and clients; 0
                                never */
+        uint64_t spares;    /* this many owners at once have a spare keeper (engine/spares.c) */
         Subnet pool;        /* automatic subnets come from here */
         uint32_t jail_uid_base, jail_uid_count; /* system scope: uids that only emulators run as */
 } Limits;
@@ -41,6 +45,7 @@ typedef struct Limits {
                 .ended_per_owner = 64,                                                                                 \
                 .log_bytes = 1 << 20,                                                                                  \
                 .idle_usec = 30 * 1000000ULL,                                                                          \
+                .spares = 16,                                                                                          \
                 .pool = { 0x0a400000, 10 },                                                                            \
                 .jail_uid_base = 0x70000000,                                                                           \
                 .jail_uid_count = 0x10000,                                                                             \

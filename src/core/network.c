@@ -42,8 +42,8 @@ Ipv6Mode ipv6_mode_from_name(const char *name) {
 
 static const Charge one_network = { .networks = 1 };
 
-Lingering network_lingering(const Network *n) {
-        return (Lingering){ n->owner, &one_network };
+Lingering network_lingering(Owner *owner) {
+        return (Lingering){ owner, &one_network };
 }
 
 int network_new(const char *name, Owner *owner, Network **ret) {

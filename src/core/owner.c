@@ -1,6 +1,6 @@
 /* What each uid holds. The sum of what is charged is always what exists: whoever makes a thing charges before, and
- * whoever removes it, for whatever reason, releases after. An owner's entry lives as long as it holds something;
- * owners_prune() is called between requests, when nobody has a pointer to an entry that holds nothing. */
+ * whoever removes it, for whatever reason, releases after. An owner's entry lives as long as it holds something
+ * or is pinned; owners_prune() is called between requests, when nobody else has a pointer to it. */
 #include "core/owner.h"
 
 #include <assert.h>
@@ -69,11 +69,11 @@ int owners_get(Owners *o, uid_t uid, Owner **ret) {
         return 0;
 }
 
-static bool holds_nothing(const Owner *owner) {
+static bool is_needed(const Owner *owner) {
         for (size_t i = 0; i < ARRAY_LEN(resources); i++)
                 if (amount(&owner->held, i) > 0)
-                        return false;
-        return true;
+                        return true;
+        return owner->pins > 0;
 }
 
 void owners_prune(Owners *o) {
@@ -81,7 +81,7 @@ void owners_prune(Owners *o) {
 
         for (owner = TAILQ_FIRST(&o->list); owner; owner = next) {
                 next = TAILQ_NEXT(owner, entry);
-                if (holds_nothing(owner)) {
+                if (!is_needed(owner)) {
                         TAILQ_REMOVE(&o->list, owner, entry);
                         free(owner);
                 }

@@ -24,6 +24,7 @@ typedef struct Owner {
         Charge held;
         gid_t group;         /* what the user database said (net/owner-group.h); (gid_t)-1: none */
         uint64_t group_usec; /* when that was, monotonic; 0: it has not been asked */
+        unsigned pins;       /* who else has a pointer to it */
         TAILQ_ENTRY(Owner) entry;
 } Owner;
 
@@ -36,7 +37,8 @@ typedef struct Owners {
 void owners_init(Owners *o);
 void owners_done(Owners *o);
 
-/* The entry of that uid, made when there is none. -ENOMEM. It stays until owners_prune() finds it holding nothing. */
+/* The entry of that uid, made when there is none. -ENOMEM. It stays until owners_prune() finds it holding nothing, and
+ * without a pin. */
 int owners_get(Owners *o, uid_t uid, Owner **ret);
 void owners_prune(Owners *o);
 

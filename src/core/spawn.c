@@ -5,22 +5,23 @@
  *                                              prepare()
  *                                              stdio to 0..2, fds to 3.., nothing else open but two pipes
  *     prepared() <---- status: {0} ----------  wait for the go pipe
- *     spawn_release() -- go: one byte ------>  execve
+ *     spawn_release() -- go: a message ----->  execve
  *     done(NULL) <---- status: end of file --  (the pipe is close-on-exec)
  *     done(error) <--- status: {errno, step}   _exit, from any step
  *
  * What must hold:
  * - Only the daemon has the writing end of the go pipe, so that its death is the pipe's end of file. Every other child
  *   of the daemon's closes its copy as its first act, and the child itself its own.
- * - Before prepare() has ended the daemon's death may come while the child is busy for long; so the kernel
- *   kills it (PR_SET_PDEATHSIG), unless it has changed its identity, when it finds the pipe's end a little later.
- * Before the child says that it is prepared this is taken back: a recorded program outlives the daemon.
+ * - The daemon's death may also come while the child is busy for long, or stopped by the user who it has become: so the
+ *   kernel kills it (PR_SET_PDEATHSIG) until it is released, when this is taken back, since a recorded program outlives
+ *   the daemon. A change of identity in prepare() ends it too, until the child is held.
  * - A child that must go is killed, and done() comes once it is gone; but not later than GRACE_USEC, since one that is
  *   stuck in the kernel on a user's FUSE would otherwise hold its owner's operation for ever. */
 #include "core/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +32,7 @@
 #include "base/fd.h"
 
 #define GRACE_USEC (1000 * 1000)
-#define GO         'g'
+#define GO         'g' /* the first byte of the message; what follows is the late argument */
 
 /* SPAWN_IDLE is where nothing is to be done: before the start, and after done(). */
 enum { SPAWN_IDLE, SPAWN_PREPARING, SPAWN_HELD, SPAWN_RELEASED, SPAWN_REAPING };
@@ -138,14 +139,23 @@ static _Noreturn void child_execute(const Spawn *s, int status_fd) {
         child_fail(status_fd, saved_errno, step);
 }
 
-static void wait_for_go(int go_fd) {
-        char go = 0;
+static void wait_for_go(int go_fd, char late_argument[SPAWN_LATE_MAX]) {
+        char message[SPAWN_LATE_MAX + 1] = "";
         ssize_t n;
         do
-                n = read(go_fd, &go, 1);
+                n = read(go_fd, message, sizeof message - 1);
         while (n < 0 && errno == EINTR);
-        if (n != 1 || go != GO)
+        if (n < 1 || message[0] != GO)
                 _exit(EXIT_FAILURE);
+        memcpy(late_argument, message + 1, SPAWN_LATE_MAX);
+}
+
+/* The array is the child's own copy. */
+static void put_late_argument(const Spawn *s, char *late_argument) {
+        char **argv = (char **)(uintptr_t)s->argv;
+        while (argv[1])
+                argv++;
+        *argv = late_argument;
 }
 
 static _Noreturn void spawn_child(const Spawn *s, ChildEnds ends) {
@@ -170,14 +180,20 @@ static _Noreturn void spawn_child(const Spawn *s, ChildEnds ends) {
         r = lay_out(s, &ends);
         if (r < 0)
                 child_fail(ends.status, r, "arrange descriptors");
-        r = child_outlive_parent();
+        r = child_die_with_parent();
         if (r < 0)
-                child_fail(ends.status, r, "outlive the daemon");
+                child_fail(ends.status, r, "die with the daemon");
 
         const Status prepared = { .error = 0 };
         if (write(ends.status, &prepared, sizeof prepared) != (ssize_t)sizeof prepared)
                 _exit(EXIT_FAILURE);
-        wait_for_go(ends.go);
+        char late_argument[SPAWN_LATE_MAX];
+        wait_for_go(ends.go, late_argument);
+        if (*late_argument)
+                put_late_argument(s, late_argument);
+        r = child_outlive_parent();
+        if (r < 0)
+                child_fail(ends.status, r, "outlive the daemon");
         child_execute(s, ends.status);
 }
 
@@ -300,7 +316,7 @@ typedef struct Pipes {
 static int pipes_open(Pipes *p) {
         *p = (Pipes){ { -1, -1 }, { -1, -1 } };
         /* The second is a socket, since writing to a pipe that nobody reads any more would raise SIGPIPE here. */
-        if (pipe2(p->status, O_CLOEXEC) < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p->go) < 0)
+        if (pipe2(p->status, O_CLOEXEC) < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, p->go) < 0)
                 return -errno;
         /* Only the daemon's ends: the child's are to block. */
         int r = fd_set_nonblock(p->status[0], true);
@@ -363,10 +379,28 @@ void spawn_release(Spawn *s) {
                 return;
         s->state = SPAWN_RELEASED;
         /* If it has died meanwhile this fails, and the status pipe tells. Closing what was written to loses nothing. */
-        const char go = GO;
-        if (send(s->go_fd, &go, 1, MSG_NOSIGNAL) != 1)
+        char message[SPAWN_LATE_MAX] = { GO };
+        size_t length = 1;
+        if (s->late_argument)
+                length += strnlen(s->late_argument, sizeof message - 1);
+        if (length > 1)
+                memcpy(message + 1, s->late_argument, length - 1);
+        if (send(s->go_fd, message, length, MSG_NOSIGNAL) != (ssize_t)length)
                 s->state = SPAWN_HELD;
         fd_drop(&s->go_fd);
+}
+
+bool spawn_is_ending(const Spawn *s) {
+        struct pollfd dead = { .fd = s->pidfd, .events = POLLIN };
+        return s->state == SPAWN_REAPING || (s->pidfd >= 0 && poll(&dead, 1, 0) > 0);
+}
+
+int spawn_set_deadline(Spawn *s, uint64_t usec) {
+        int r = sd_event_source_set_time_relative(s->deadline_source, usec);
+        if (r < 0)
+                return r;
+        s->deadline_usec = usec;
+        return 0;
 }
 
 int spawn_take_pidfd(Spawn *s) {

@@ -2,8 +2,9 @@
  *
  * A spawned program must never run unrecorded: the child prepares itself (identity, namespaces, mounts: the caller's
  * prepare function), says so through a pipe and then waits. The daemon records its ProcessId in the store and only then
- * releases it; if the daemon dies first, the child reads end-of-file and exits. A failure at any step up to exec comes
- * back through the same pipe with the name of the step.
+ * releases it; if the daemon dies first, the kernel kills the child. A failure at any step up to exec comes back
+ * through the same pipe with the name of the step. A child may be held for long, when it was made before it was needed;
+ * what its program is to be told that was not known then, it hears as it is released.
  *
  *   Idle --spawn_start()--> PREPARING --prepared--> HELD --spawn_release()--> RELEASED --exec--> (done, Idle)
  *                               |                    |                          |
@@ -28,6 +29,8 @@ typedef struct Spawn Spawn;
 /* Runs in the child before it is held. Only async-signal-agnostic constraint: the parent is single-threaded, so
  * anything goes. Returns 0 or negative errno with *ret_step naming what failed ("mount /proc"). */
 typedef int (*SpawnPrepare)(void *userdata, const char **ret_step);
+
+#define SPAWN_LATE_MAX 64
 
 struct Spawn {
         /* In: set by the caller, unchanged until done() has run. */
@@ -58,6 +61,9 @@ struct Spawn {
          * afterwards. */
         void (*done)(Spawn *s, const Error *e);
         void *userdata;
+        /* NULL, or what takes the place of argv's last as the child is released, shorter than SPAWN_LATE_MAX: to be set
+         * before that, at any time. */
+        const char *late_argument;
 
         /* Out: valid inside prepared() and done(). */
         ProcessId id;
@@ -74,6 +80,10 @@ void spawn_init(Spawn *s); /* Undefined -> Idle */
 /* Idle -> PREPARING. On failure stays Idle, e is set and no callback comes. Callbacks never run from inside. */
 int spawn_start(Spawn *s, sd_event *event, Error *e);
 void spawn_release(Spawn *s); /* HELD -> RELEASED */
+/* The child has ended, or is killed, of which done() is yet to tell. */
+bool spawn_is_ending(const Spawn *s);
+/* PREPARING or HELD: not from start to exec, but from now to exec. On failure the former deadline stays. */
+int spawn_set_deadline(Spawn *s, uint64_t usec);
 /* In done() after success: the pidfd, owned by the caller from now on. */
 int spawn_take_pidfd(Spawn *s);
 /* Any state -> Idle; a live child that was not taken is killed, and reaped when it is gone. No callback comes. */

@@ -36,6 +36,10 @@ static void test_prune_keeps_holders(void **state) {
         assert_ptr_equal(TAILQ_FIRST(&owners.list), b);
         assert_null(TAILQ_NEXT(b, entry));
         owner_release(b, &charge);
+        b->pins = 1;
+        owners_prune(&owners);
+        assert_ptr_equal(TAILQ_FIRST(&owners.list), b);
+        b->pins = 0;
         owners_prune(&owners);
         assert_true(TAILQ_EMPTY(&owners.list));
 }

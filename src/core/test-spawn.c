@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -170,6 +171,12 @@ static void run_to_failure(sd_event *event, Spawn *s, Watcher *w) {
         assert_false(has_children());
 }
 
+static void start_held(sd_event *event, Spawn *s, Watcher *w) {
+        w->plan = HOLD;
+        assert_int_equal(spawn_start(s, event, NULL), 0);
+        assert_true(loop_until(event, &w->prepared));
+}
+
 static int memfd_of_number(int i) {
         char text[16];
         int fd = -1, length = snprintf(text, sizeof text, "%d", i);
@@ -237,6 +244,38 @@ static void test_descriptors_do_not_clobber(void **state) {
         assert_int_equal(run_to_end(b->event, &s, &w), 0);
         for (int i = 0; i < N; i++)
                 close(fds[i]);
+}
+
+/* In place of the last one, and not known before the child is there. */
+static void test_late_argument(void **state) {
+        static const char longest[] = "--abcdefghijklmnopqrstuvwxyz abcdefghijklmnopqrstuvwxyz 12345678";
+        static_assert(sizeof longest - 1 == SPAWN_LATE_MAX, "one more than there may be");
+        const char *const words[] = { "late", longest + 1 };
+        Baseline *b = *state;
+
+        for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+                Spawn s;
+                Watcher w;
+                char *argv[] = { self, (char[]){ "echo" }, (char[]){ "early" }, NULL };
+                char text[SPAWN_LATE_MAX + 2] = "", expected[SPAWN_LATE_MAX + 2];
+                setup(&s, &w, argv);
+                int out = -1;
+                assert_int_equal(fd_memfd("out", "", 0, false, &out), 0);
+                s.stdio[1] = out;
+                start_held(b->event, &s, &w);
+                s.late_argument = words[i];
+                spawn_release(&s);
+                assert_true(loop_until(b->event, &w.done));
+                assert_false(w.failed);
+                assert_int_equal(process_watch(&w.watched, b->event, &w.process, w.pidfd, on_ended, &w), 0);
+                assert_true(loop_until(b->event, &w.ended));
+                assert_int_equal(w.exit.value, 0);
+                snprintf(expected, sizeof expected, "%s\n", words[i]);
+                assert_true(pread(out, text, sizeof text, 0) > 0);
+                assert_string_equal(text, expected);
+                assert_string_equal(argv[2], "early");
+                close(out);
+        }
 }
 
 static int prepare_with_kept(void *userdata, const char **ret_step) {
@@ -391,19 +430,35 @@ static void test_deadline_while_held(void **state) {
         assert_string_equal(w.text, "the program was not recorded within 0.1 s");
 }
 
+static void test_deadline_is_set_anew(void **state) {
+        Baseline *b = *state;
+        Spawn s;
+        Watcher w;
+        char *argv[] = { self, (char[]){ "pause" }, NULL };
+        setup(&s, &w, argv);
+        start_held(b->event, &s, &w);
+        uint64_t begin = now_monotonic_usec();
+        assert_int_equal(spawn_set_deadline(&s, 50 * USEC_PER_MSEC), 0);
+        assert_true(loop_until(b->event, &w.done));
+        assert_int_equal(w.id, ERROR_TIMEOUT);
+        assert_string_equal(w.text, "the program was not recorded within 0.1 s");
+        assert_false(spawn_is_ending(&s));
+        assert_true(now_monotonic_usec() - begin < 4 * USEC_PER_SEC);
+        assert_false(has_children());
+}
+
 static void test_killed_while_held(void **state) {
         Baseline *b = *state;
         Spawn s;
         Watcher w;
         char *argv[] = { self, (char[]){ "pause" }, NULL };
         setup(&s, &w, argv);
-        w.plan = HOLD;
-        Error e = ERROR_INIT;
-        assert_int_equal(spawn_start(&s, b->event, &e), 0);
-        assert_true(loop_until(b->event, &w.prepared));
+        start_held(b->event, &s, &w);
+        assert_false(spawn_is_ending(&s));
         assert_int_equal(kill(s.id.pid, SIGTERM), 0);
         siginfo_t info;
         assert_int_equal(waitid(P_PID, (id_t)s.id.pid, &info, WEXITED | WNOWAIT), 0);
+        assert_true(spawn_is_ending(&s));
         spawn_release(&s); /* too late, and no SIGPIPE */
         assert_true(loop_until(b->event, &w.done));
         assert_string_equal(w.text, "the program was killed by signal 15 (Terminated) before it was started");
@@ -604,6 +659,23 @@ static void test_held_child_goes_with_the_daemon(void **state UNUSED) {
         assert_true(seen_gone(&t.held));
 }
 
+/* Who it has become may stop it; and the change would end what binds it to the daemon. */
+static int prepare_to_be_stopped(void *userdata UNUSED, const char **ret_step UNUSED) {
+        return geteuid() == 0 ? child_become(54321, 54321, NULL, 0) : 0;
+}
+
+static void on_prepared_stop_it(Spawn *s) {
+        siginfo_t info;
+        if (kill(s->id.pid, SIGSTOP) < 0 || waitid(P_PID, (id_t)s->id.pid, &info, WSTOPPED) < 0)
+                _exit(1);
+        tell_and_die(s);
+}
+
+static void test_stopped_child_goes_with_the_daemon(void **state UNUSED) {
+        Told t = daemon_dies(on_prepared_stop_it, prepare_to_be_stopped, false);
+        assert_true(seen_gone(&t.held));
+}
+
 static void test_preparing_child_goes_with_the_daemon(void **state UNUSED) {
         Told t = daemon_dies(tell_and_die, prepare_forever, true);
         assert_true(seen_gone(&t.held));
@@ -666,6 +738,7 @@ int main(int argc, char **argv) {
                 TEST(test_runs_a_program),
                 TEST(test_output_goes_where_asked),
                 TEST(test_descriptors_do_not_clobber),
+                TEST(test_late_argument),
                 TEST(test_prepare_sees_only_its_own),
                 TEST(test_id_is_the_daemons_view),
                 TEST(test_begins_as_another_user),
@@ -674,6 +747,7 @@ int main(int argc, char **argv) {
                 TEST(test_death_in_prepare_is_told),
                 TEST(test_deadline_in_prepare),
                 TEST(test_deadline_while_held),
+                TEST(test_deadline_is_set_anew),
                 TEST(test_killed_while_held),
                 TEST(test_failing_start_leaves_nothing),
                 TEST(test_stop_in_prepared),
@@ -681,6 +755,7 @@ int main(int argc, char **argv) {
                 TEST(test_stop_at_once_and_twice),
                 TEST(test_not_taken_is_killed_by_stop),
                 TEST(test_held_child_goes_with_the_daemon),
+                TEST(test_stopped_child_goes_with_the_daemon),
                 TEST(test_preparing_child_goes_with_the_daemon),
                 TEST(test_sibling_does_not_hold_it),
                 TEST(test_released_child_stays),

@@ -152,6 +152,7 @@ static const Key keys[] = {
         { "max_ended", LIMIT(ended_per_owner), parse_count, 0, 1000000, "a number from 0 to 1000000 is wanted" },
         { "console_log_size", LIMIT(log_bytes), parse_size, 4096, 1u << 30, "a size from 4k to 1G is wanted" },
         { "idle_timeout", LIMIT(idle_usec), parse_time, 0, DAYS(365), WANTED_TIME("at most 365d; 0 is never") },
+        { "spare_networks", LIMIT(spares), parse_count, 0, SPARES_MAX, "a number from 0 to 64 is wanted" },
         { "pool", LIMIT(pool), parse_pool, 8, 24,
           "a subnet of ordinary addresses with a prefix from 8 to 24 is wanted, such as 10.64.0.0/10" },
         { "jail_uid_base", LIMIT(jail_uid_base), parse_uid, JAIL_UID_MIN + 1, JAIL_UID_END - 1,

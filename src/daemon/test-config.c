@@ -14,7 +14,8 @@ static void test_sets_each_key(void **state) {
                              "max_networks = 1\n  max_domains=2 # two\n\nmax_memory = 3G\r\nmax_vcpus\t=\t4\n"
                              "max_streams = 5\nmax_connections = 6\nmax_vcpus_per_domain = 7\nstart_timeout = 8s\n"
                              "keep_ended = 9min\nmax_ended = 10\nconsole_log_size = 11k\nidle_timeout = 12h\n"
-                             "pool = 10.0.0.0/8\njail_uid_base = 70000\njail_uid_count = 14\nlog_level = debug\n"
+                             "spare_networks = 61\npool = 10.0.0.0/8\njail_uid_base = 70000\n"
+                             "jail_uid_count = 14\nlog_level = debug\n"
                              "bootloader_timeout = 15s\nbootloader_x.y-1 = /opt/x y\nbootloader_pygrub = /opt/z\n"
                              "dnsmasq = /opt/a b#c/dnsmasq\n# the end",
                              &c, &e);
@@ -32,6 +33,7 @@ static void test_sets_each_key(void **state) {
         assert_int_equal(c.limits.ended_per_owner, 10);
         assert_int_equal(c.limits.log_bytes, 11 * 1024);
         assert_true(c.limits.idle_usec == 12ULL * 3600 * 1000000);
+        assert_int_equal(c.limits.spares, 61);
         assert_int_equal(c.limits.pool.prefix, 8);
         assert_int_equal(c.limits.jail_uid_base, 70000);
         assert_int_equal(c.limits.jail_uid_count, 14);
@@ -100,6 +102,8 @@ static void test_refuses(void **state) {
                 { "keep_ended = 18446744073709551615h", "a time" },
                 { "console_log_size = 1k", "from 4k to 1G" },
                 { "console_log_size = 2G", "from 4k to 1G" },
+                { "spare_networks = 65", "number from 0 to 64" },
+                { "spare_networks = -1", "number from 0 to 64" },
                 { "pool = 10.0.0.0/25", "prefix from 8 to 24" },
                 { "pool = 10.0.0.0/7", "prefix from 8 to 24" },
                 { "pool = 10.0.0.1/8", "prefix from 8 to 24" },
@@ -202,6 +206,7 @@ static void assert_limits_equal(const Limits *a, const Limits *b) {
         assert_int_equal(a->ended_per_owner, b->ended_per_owner);
         assert_int_equal(a->log_bytes, b->log_bytes);
         assert_int_equal(a->idle_usec, b->idle_usec);
+        assert_int_equal(a->spares, b->spares);
         assert_int_equal(a->pool.base, b->pool.base);
         assert_int_equal(a->pool.prefix, b->pool.prefix);
         assert_int_equal(a->jail_uid_base, b->jail_uid_base);

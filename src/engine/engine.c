@@ -123,6 +123,7 @@ void engine_done(Engine *e) {
         e->stopping = true;
         waits_done(e);
         network_jobs_done(e);
+        spares_done(e);
         domain_jobs_done(e);
         streams_done(e); /* after the consoles, which end the streams of their clients */
         hypervisors_done(e);

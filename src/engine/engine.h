@@ -46,6 +46,9 @@ typedef struct Engine {
         sd_event_source *expiry_source, *tidy_source;
         uint64_t tidy_usec; /* how long until the next attempt; 0: none is due */
         unsigned n_jobs;
+        KeeperStart *spares[SPARES_MAX];
+        size_t n_spares;
+        sd_event_source *spare_source;
         struct Stream *streams;
         struct Wait *waits;
         struct ProbeWait *probe_waits;

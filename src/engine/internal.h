@@ -24,6 +24,16 @@ int network_begin_removal(Engine *e, Network *n, EngineDone done, void *userdata
 void network_keeper_ended(Process *p, const ChildExit *exit);
 void network_jobs_done(Engine *e);
 
+/* ---- spares.c ---- */
+
+/* Have one made, if the owner has none and may use one; whether that works does not matter. */
+void spare_want(Engine *e, Owner *owner);
+/* Not yet STARTING, perhaps not even PREPARING, and the callee's; NULL: there is none. */
+KeeperStart *spare_take(Engine *e, const Owner *owner);
+/* After a network of hers has gone: without one she has no spare, either. */
+void spare_review(Engine *e, const Owner *owner);
+void spares_done(Engine *e);
+
 /* ---- domain-jobs.c ---- */
 
 /* Make the driver's part of a domain, with the domain's directory and console. keep_log: the log that is there goes on.

@@ -1,6 +1,7 @@
 /* Creating and destroying a network.
  *
  *   create:  check, charge, record --> keeper starts --> record its process --> released --> ready --> record, answer
+ *                                      or a spare one                                              the next one's spare
  *                                            |                 |                    |          |
  *                                            +-- any failure: the keeper is dead by now; unrecord, release, answer
  *
@@ -26,9 +27,9 @@ struct NetworkJob {
         Network *network;
         EngineDone done;
         void *userdata;
-        KeeperStart start;
-        Error error;     /* why a creation is being undone */
-        bool unrecorded; /* while its keeper dies */
+        KeeperStart *start; /* of a creation */
+        Error error;        /* why a creation is being undone */
+        bool unrecorded;    /* while its keeper dies */
         sd_event_source *defer, *deadline;
 };
 
@@ -41,7 +42,6 @@ static int job_new(Engine *e, Network *n, EngineDone done, void *userdata, Error
         job->network = n;
         job->done = done;
         job->userdata = userdata;
-        keeper_start_init(&job->start);
         n->job = job;
         e->n_jobs++;
         return 0;
@@ -49,7 +49,7 @@ static int job_new(Engine *e, Network *n, EngineDone done, void *userdata, Error
 
 /* Unhook and free. The answer is given by the caller, after this. */
 static void job_free(struct NetworkJob *job) {
-        keeper_start_stop(&job->start);
+        job->start = keeper_start_free(job->start);
         sd_event_source_disable_unref(job->defer);
         sd_event_source_disable_unref(job->deadline);
         error_clear(&job->error);
@@ -74,6 +74,7 @@ static int unrecord(Engine *e, Network *n, Error *error) {
 static void removal_finish(struct NetworkJob *job) {
         Engine *e = job->engine;
         Network *n = job->network;
+        Owner *owner = n->owner;
         EngineDone done = job->done;
         void *userdata = job->userdata;
         AUTO(error_clear) Error error = ERROR_INIT;
@@ -90,6 +91,7 @@ static void removal_finish(struct NetworkJob *job) {
                           error_text(&late));
                 error_move(&error, &late);
         }
+        spare_review(e, owner);
         engine_answer(done, userdata, NULL, NULL, error_is_set(&error) ? &error : NULL);
 }
 
@@ -287,18 +289,27 @@ static void keeper_done(KeeperStart *k, const Error *failure) {
 
         EngineDone done = job->done;
         void *userdata = job->userdata;
+        Owner *owner = n->owner;
         job_free(job);
         engine_answer(done, userdata, n, NULL, NULL);
+        spare_want(e, owner);
 }
 
 static int creation_begin(struct NetworkJob *job, Error *error) {
-        job->start.host = &job->engine->net_host;
-        job->start.network = job->network;
-        job->start.deadline_usec = job->engine->limits.start_usec;
-        job->start.record = keeper_record;
-        job->start.done = keeper_done;
-        job->start.userdata = job;
-        return keeper_start(&job->start, error);
+        Engine *e = job->engine;
+        Network *n = job->network;
+
+        job->start = spare_take(e, n->owner);
+        if (!job->start)
+                job->start = keeper_start_new(&e->net_host, n->owner);
+        if (!job->start)
+                return error_set_errno(error, ENOMEM, "Failed to begin work on network %s", n->name);
+        job->start->network = n;
+        job->start->deadline_usec = e->limits.start_usec;
+        job->start->record = keeper_record;
+        job->start->done = keeper_done;
+        job->start->userdata = job;
+        return keeper_start(job->start, error);
 }
 
 /* A creation that failed before the request was taken: the call's own return value is the answer. */

@@ -100,7 +100,11 @@ static void tidy_words(char words[SERVER_WORDS_MAX]) {
 }
 
 int server_start(Server *s, char words[SERVER_WORDS_MAX]) {
-        int r = feed(s);
+        /* It may have waited for long, and have been killed meanwhile. Where it cannot live at all the next one says
+         * why. */
+        int r = waitpid(s->pid, NULL, WNOHANG) == s->pid ? server_launch(s) : 0;
+        if (r >= 0)
+                r = feed(s);
         if (r < 0) {
                 snprintf(words, SERVER_WORDS_MAX, "cannot configure %s: %s", s->program, strerror(-r));
                 return r;

@@ -1,11 +1,13 @@
 /* Starting a keeper, and finding it again.
  *
  *   daemon                                       child
- *     keeper_start(): (the owner's group: owner-group.h)
+ *     keeper_prepare(): (the owner's group: owner-group.h)
  *                     spawn ------------------>  new user (the owner's), network and PID namespace; ids mapped;
  *                                                forks the server, which begins to load; waits
- *     record() <-- prepared -------------------
- *     release --------------------------------> exec debmarshal-keeper: builds, configures the server
+ *              <-- prepared -------------------
+ *     keeper_start(), which began with the above, or has come now:
+ *     record()
+ *     plan, configuration, release ------------> exec debmarshal-keeper: builds, configures the server
  *     done()   <-- "ready" or a reason ---------
  *
  * Loading is most of what a server costs, and executing a keeper most of the rest: so the one is done while the other
@@ -27,6 +29,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -49,11 +53,25 @@ void keeper_start_init(KeeperStart *k) {
         spawn_init(&k->spawn);
 }
 
-static void fds_drop(KeeperStart *k) {
-        for (size_t i = 0; i < ARRAY_LEN(k->fds); i++)
-                fd_drop(&k->fds[i]);
+/* Where Spawn has what will be that descriptor of the keeper's. */
+static int *keeper_fd(KeeperStart *k, int number) {
+        static_assert(ARRAY_LEN(k->fds) == KEEPER_FD_END - KEEPER_FD_PLAN, "every descriptor has its place");
+        return &k->fds[number - KEEPER_FD_PLAN];
+}
+
+/* What the child has by now, but for the files that are empty until there is a network. */
+static void given_drop(KeeperStart *k) {
+        for (int fd = KEEPER_FD_PLAN; fd < KEEPER_FD_END; fd++)
+                if (fd != KEEPER_FD_PLAN && fd != KEEPER_FD_CONFIG)
+                        fd_drop(keeper_fd(k, fd));
         for (size_t i = 0; i < ARRAY_LEN(k->server_fds); i++)
                 fd_drop(&k->server_fds[i]);
+}
+
+static void fds_drop(KeeperStart *k) {
+        given_drop(k);
+        fd_drop(keeper_fd(k, KEEPER_FD_PLAN));
+        fd_drop(keeper_fd(k, KEEPER_FD_CONFIG));
 }
 
 void keeper_start_stop(KeeperStart *k) {
@@ -63,15 +81,37 @@ void keeper_start_stop(KeeperStart *k) {
         spawn_stop(&k->spawn);
         fd_drop(&k->status);
         fds_drop(k);
+        k->state = KEEPER_IDLE;
         if (k->pidfd >= 0) {
-                const Lingering lingering = network_lingering(k->network);
+                const Lingering lingering = network_lingering(k->owner);
                 process_abandon(k->host->event, fd_take(&k->pidfd), &lingering);
         }
 }
 
+KeeperStart *keeper_start_new(const NetHost *host, Owner *owner) {
+        KeeperStart *k = malloc(sizeof *k);
+        if (!k)
+                return NULL;
+        keeper_start_init(k);
+        k->host = host;
+        k->owner = owner;
+        owner->pins++;
+        return k;
+}
+
+KeeperStart *keeper_start_free(KeeperStart *k) {
+        if (!k)
+                return NULL;
+        keeper_start_stop(k);
+        k->owner->pins--;
+        free(k);
+        return NULL;
+}
+
 /* The last thing that anybody does with k. */
 static void keeper_fail(KeeperStart *k, const Error *e) {
-        k->network->keeper = (ProcessId){ 0 };
+        if (k->network)
+                k->network->keeper = (ProcessId){ 0 };
         keeper_start_stop(k);
         k->done(k, e);
 }
@@ -173,6 +213,7 @@ static int on_status(sd_event_source *source UNUSED, int fd, uint32_t revents UN
         k->status_source = sd_event_source_disable_unref(k->status_source);
         k->deadline_source = sd_event_source_disable_unref(k->deadline_source);
         fd_drop(&k->status);
+        k->state = KEEPER_IDLE;
         k->done(k, NULL);
         return 0;
 }
@@ -201,6 +242,7 @@ static int start_server(KeeperStart *k, const char **ret_step) {
 static int prepare_keeper(void *userdata, const char **ret_step) {
         KeeperStart *k = userdata;
         int r = 0;
+        (void)prctl(PR_SET_NAME, k->argv[0]); /* it may wait for long, and is no second daemon */
         if (!k->host->privileged) {
                 *ret_step = "map its user in a new user namespace";
                 r = child_map_root(child_outside_uid(), child_outside_gid());
@@ -208,15 +250,34 @@ static int prepare_keeper(void *userdata, const char **ret_step) {
         return r < 0 ? r : start_server(k, ret_step);
 }
 
+/* It waits, and has a network now. */
+static int let_go(KeeperStart *k, Error *e) {
+        fds_drop(k);
+        k->network->keeper = k->spawn.id;
+        int r = k->record(k, e);
+        if (r >= 0)
+                spawn_release(&k->spawn);
+        return r;
+}
+
 static void on_prepared(Spawn *s) {
         KeeperStart *k = container_of(s, KeeperStart, spawn);
         AUTO(error_clear) Error e = ERROR_INIT;
 
-        k->network->keeper = s->id;
-        if (k->record(k, &e) < 0)
+        /* Its end of the pipe is the keeper's alone now, so that its death is the end of the stream; and so it is with
+         * the server's log. */
+        given_drop(k);
+        if (k->state == KEEPER_STARTING) {
+                if (let_go(k, &e) < 0)
+                        keeper_fail(k, &e);
+                return;
+        }
+        k->state = KEEPER_HELD;
+        int r = spawn_set_deadline(s, k->spare_usec);
+        if (r < 0) {
+                error_set_errno(&e, r, "Failed to bound the life of a spare keeper");
                 keeper_fail(k, &e);
-        else
-                spawn_release(s);
+        }
 }
 
 static int wait_for_message(KeeperStart *k) {
@@ -249,9 +310,6 @@ static void on_spawned(Spawn *s, const Error *failure) {
                         add_hint(&e);
         } else {
                 k->pidfd = spawn_take_pidfd(s);
-                /* Its end of the pipe is the keeper's alone now, so that its death is the end of the stream; and so
-                 * it is with the server's log. */
-                fds_drop(k);
                 int r = wait_for_message(k);
                 if (r < 0)
                         error_set_errno(&e, r, "Failed to wait for the keeper of network %s", k->network->name);
@@ -260,24 +318,16 @@ static void on_spawned(Spawn *s, const Error *failure) {
                 keeper_fail(k, &e);
 }
 
-/* ---- start ---- */
+/* ---- prepare ---- */
 
-/* Where Spawn has what will be that descriptor of the keeper's. */
-static int *keeper_fd(KeeperStart *k, int number) {
-        static_assert(ARRAY_LEN(k->fds) == KEEPER_FD_END - KEEPER_FD_PLAN, "every descriptor has its place");
-        return &k->fds[number - KEEPER_FD_PLAN];
+static int open_file(KeeperStart *k, int number, const char *name) {
+        int *fd = keeper_fd(k, number);
+        *fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        return *fd < 0 ? -errno : 0;
 }
 
-static int open_files(KeeperStart *k) {
-        AUTO(string_drop) char *plan = NULL, *config = NULL;
-        int r = keeper_plan_format(k->network, k->host->dnsmasq_path, &plan);
-        if (r >= 0)
-                r = dnsmasq_config_format(k->network, &config);
-        if (r >= 0)
-                r = fd_memfd("keeper-plan", plan, strlen(plan), true, keeper_fd(k, KEEPER_FD_PLAN));
-        if (r >= 0)
-                r = fd_memfd("dnsmasq-conf", config, strlen(config), true, keeper_fd(k, KEEPER_FD_CONFIG));
-        return r;
+static int fill_file(KeeperStart *k, int number, const char *text) {
+        return fd_memfd_fill(*keeper_fd(k, number), text, strlen(text), true);
 }
 
 static int open_pipes(KeeperStart *k) {
@@ -313,14 +363,14 @@ static void describe_spawn(KeeperStart *k) {
         Spawn *s = &k->spawn;
         k->argv[0] = (char *)(uintptr_t) "debmarshal-keeper";
         k->argv[1] = k->server_pid;
-        k->argv[2] = k->network->name;
+        k->argv[2] = (char *)(uintptr_t) "spare"; /* its name comes with the network */
         s->what = "the network's keeper";
         s->path = KEEPER_PROGRAM_PATH;
         s->argv = k->argv;
         s->clone_flags = CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWPID;
         if (k->host->privileged) {
-                s->become_uid = k->network->owner->uid;
-                s->become_gid = k->network->owner->group; /* so that it is what she has inside */
+                s->become_uid = k->owner->uid;
+                s->become_gid = k->owner->group; /* so that it is what she has inside */
         }
         s->prepare = prepare_keeper;
         s->prepare_data = k;
@@ -329,7 +379,7 @@ static void describe_spawn(KeeperStart *k) {
         s->keep = k->server_fds;
         s->n_keep = ARRAY_LEN(k->server_fds);
         s->deadline_usec = k->deadline_usec;
-        s->lingering = network_lingering(k->network);
+        s->lingering = network_lingering(k->owner);
         s->prepared = on_prepared;
         s->done = on_spawned;
 }
@@ -354,39 +404,80 @@ static void group_asked(OwnerGroup *g) {
 }
 
 static int ask_for_group(KeeperStart *k, Error *e) {
-        k->group.owner = k->network->owner;
+        k->group.owner = k->owner;
         k->group.done = group_asked;
         return owner_group_ask(&k->group, k->host->event, e);
 }
 
-int keeper_start(KeeperStart *k, Error *e) {
+static int open_all(KeeperStart *k, Error *e) {
+        int r = open_file(k, KEEPER_FD_PLAN, "keeper-plan");
+        if (r >= 0)
+                r = open_file(k, KEEPER_FD_CONFIG, "dnsmasq-conf");
+        if (r >= 0)
+                r = open_pipes(k);
+        if (r < 0)
+                return error_set_errno(e, r, "Failed to prepare a network's keeper");
+        return open_program(k, e);
+}
+
+int keeper_prepare(KeeperStart *k, Error *e) {
         if (!*k->host->dnsmasq_path)
                 return error_set(e, ERROR_NOT_SUPPORTED,
                                  "dnsmasq was not found, which serves DHCP and DNS: install the package dnsmasq-base");
 
-        k->started_usec = now_monotonic_usec();
-        int r = open_files(k);
+        k->state = KEEPER_PREPARING;
+        int r = open_all(k, e);
         if (r >= 0)
-                r = open_pipes(k);
-        if (r < 0) {
-                keeper_start_stop(k);
-                return error_set_errno(e, r, "Failed to plan network %s", k->network->name);
-        }
-        r = open_program(k, e);
-        if (r < 0) {
-                keeper_start_stop(k);
-                return r;
-        }
-        r = k->host->privileged && !owner_group_is_known(k->network->owner) ? ask_for_group(k, e) : spawn_keeper(k, e);
+                r = k->host->privileged && !owner_group_is_known(k->owner) ? ask_for_group(k, e) : spawn_keeper(k, e);
         if (r < 0)
                 keeper_start_stop(k);
+        return r;
+}
+
+bool keeper_is_ending(const KeeperStart *k) {
+        return spawn_is_ending(&k->spawn);
+}
+
+/* ---- start ---- */
+
+static int tell_network(KeeperStart *k, Error *e) {
+        AUTO(string_drop) char *plan = NULL, *config = NULL;
+        int r = keeper_plan_format(k->network, k->host->dnsmasq_path, &plan);
+        if (r >= 0)
+                r = dnsmasq_config_format(k->network, &config);
+        if (r >= 0)
+                r = fill_file(k, KEEPER_FD_PLAN, plan);
+        if (r >= 0)
+                r = fill_file(k, KEEPER_FD_CONFIG, config);
+        if (r >= 0 && k->state == KEEPER_HELD)
+                r = spawn_set_deadline(&k->spawn, k->deadline_usec);
+        if (r < 0)
+                return error_set_errno(e, r, "Failed to plan network %s", k->network->name);
+        k->spawn.late_argument = k->network->name;
+        return 0;
+}
+
+int keeper_start(KeeperStart *k, Error *e) {
+        k->started_usec = now_monotonic_usec();
+        int r = k->state == KEEPER_IDLE ? keeper_prepare(k, e) : 0;
+        if (r >= 0)
+                r = tell_network(k, e);
+        if (r >= 0) {
+                bool waits = k->state == KEEPER_HELD;
+                k->state = KEEPER_STARTING;
+                r = waits ? let_go(k, e) : 0;
+        }
+        if (r < 0) {
+                k->network->keeper = (ProcessId){ 0 };
+                keeper_start_stop(k);
+        }
         return r;
 }
 
 static int watch(Network *n, sd_event *event, int pidfd, ProcessEnded ended, void *userdata) {
         int r = process_watch(&n->process, event, &n->keeper, pidfd, ended, userdata);
         if (r >= 0)
-                n->process.lingering = network_lingering(n);
+                n->process.lingering = network_lingering(n->owner);
         return r;
 }
 

@@ -20,21 +20,34 @@ typedef struct NetHost {
         bool privileged;          /* system scope: children become the owner's uid first */
 } NetHost;
 
+/* A keeper that is being started. Most of it needs no network, but only to know whose it will be: so it may be prepared
+ * before one is asked for, and waits then, unrecorded, which means that it dies with the daemon.
+ *
+ *   Idle --keeper_prepare()--> PREPARING --> HELD --keeper_start()--> STARTING --ready--> (done, Idle)
+ *     |                            |          |                        ^   |
+ *     |                            +----------+-- failure, deadline ---+---+--> (done with an error, Idle)
+ *     +------------------------ keeper_start() ------------------------+
+ */
 typedef struct KeeperStart KeeperStart;
 struct KeeperStart {
         /* In */
         const NetHost *host;
-        Network *network; /* its keeper, user_ns and net_ns are filled in here */
-        uint64_t deadline_usec;
-        /* The keeper exists and waits; network->keeper is set. Record it and return 0, or set e: it is then killed and
-         * done() gets e. */
-        int (*record)(KeeperStart *k, Error *e);
+        Owner *owner;
+        uint64_t deadline_usec; /* from keeper_start() to ready, and from keeper_prepare() to HELD */
+        uint64_t spare_usec;    /* how long it stays HELD without a network */
         /* Ready (e NULL; network->process is then watchable with keeper_watch(), and user_ns and net_ns are set) or
          * failed and gone, or at least killed. May free the KeeperStart. */
         void (*done)(KeeperStart *k, const Error *e);
         void *userdata;
 
+        /* In, for keeper_start(), NULL before it. */
+        Network *network; /* the owner's; its keeper, user_ns and net_ns are filled in here */
+        /* The keeper exists and waits; network->keeper is set. Record it and return 0, or set e: it is then killed and
+         * done() gets e. */
+        int (*record)(KeeperStart *k, Error *e);
+
         /* Private. */
+        enum { KEEPER_IDLE, KEEPER_PREPARING, KEEPER_HELD, KEEPER_STARTING } state;
         OwnerGroup group;
         Spawn spawn;
         char *argv[4], server_pid[12];
@@ -45,8 +58,16 @@ struct KeeperStart {
         sd_event_source *status_source, *deadline_source;
 };
 
-void keeper_start_init(KeeperStart *k);
-int keeper_start(KeeperStart *k, Error *e); /* as spawn_start() */
+void keeper_start_init(KeeperStart *k); /* Undefined -> Idle */
+/* One of its own, which pins its owner; NULL: no memory. To free it is to stop it; NULL allowed, returns NULL. */
+KeeperStart *keeper_start_new(const NetHost *host, Owner *owner);
+KeeperStart *keeper_start_free(KeeperStart *k);
+int keeper_prepare(KeeperStart *k, Error *e); /* as spawn_start() */
+/* PREPARING or HELD, but nothing to start any more; done() is yet to tell. */
+bool keeper_is_ending(const KeeperStart *k);
+/* IDLE, PREPARING or HELD -> STARTING. On failure Idle, e is set and no callback comes. record() may run from inside,
+ * done() does not. */
+int keeper_start(KeeperStart *k, Error *e);
 /* Any state -> Idle; a keeper that is not yet handed over is killed. No callback comes. */
 void keeper_start_stop(KeeperStart *k);
 

@@ -401,7 +401,7 @@ static void test_adoption(void **state) {
         rig_free(&rig);
 }
 
-/* ---- failures ---- */
+/* ---- prepared before ---- */
 
 static void expect_failure(Rig *rig, ErrorId id, const char *words) {
         if (keeper_start(&rig->start, &rig->error) == 0) {
@@ -413,6 +413,159 @@ static void expect_failure(Rig *rig, ErrorId id, const char *words) {
         assert_int_equal(rig->network->keeper.pid, 0);
         rig_free(rig);
 }
+
+static void test_spare_becomes_a_network(void **state) {
+        Baseline *b = *state;
+        Rig rig;
+        rig_init(&rig, b->event, true, SOME_UID, IPV6_SLAAC);
+        rig_prepare(&rig, 60 * USEC_PER_SEC);
+        pid_t waiting = rig.start.spawn.id.pid, server[8];
+        AUTO(string_drop) char *name = read_proc(waiting, "comm");
+        assert_string_equal(name, "debmarshal-keep\n");
+        assert_int_equal(children_of(waiting, server, 8), 1);
+        assert_int_equal(rig.n_recorded, 0);
+
+        rig.start.network = rig.network;
+        rig_up(&rig);
+        assert_int_equal(rig.n_recorded, 1);
+        assert_int_equal(rig.network->keeper.pid, waiting);
+        assert_int_equal(server_of(&rig), server[0]);
+        AUTO(string_drop) char *command = read_proc(waiting, "cmdline");
+        assert_string_equal(command + sizeof "debmarshal-keeper", "2");
+        assert_string_equal(command + sizeof "debmarshal-keeper" + 2, "debmarshal-7");
+        assert_int_equal(shell_in(&rig, "busybox nslookup beta 10.64.0.1 | grep -q 10.64.0.3"), 0);
+        rig_down(&rig);
+        rig_free(&rig);
+}
+
+/* At any moment of its preparation, and after. */
+static void test_spare_is_wanted_early(void **state) {
+        Baseline *b = *state;
+        for (uint64_t i = 0; i < 20; i++) {
+                Rig rig;
+                rig_init(&rig, b->event, true, SOME_UID, IPV6_NONE);
+                rig.start.network = NULL;
+                rig.start.spare_usec = 60 * USEC_PER_SEC;
+                rig.owner.group_usec = i % 2 ? now_monotonic_usec() : 0; /* else a worker has to ask for it first */
+                assert_int_equal(keeper_prepare(&rig.start, &rig.error), 0);
+                uint64_t end = now_monotonic_usec() + i * 250;
+                while (now_monotonic_usec() < end)
+                        assert_true(sd_event_run(b->event, 100) >= 0);
+                rig.start.network = rig.network;
+                rig_up(&rig);
+                assert_int_equal(rig.n_recorded, 1);
+                rig_down(&rig);
+                rig_free(&rig);
+        }
+}
+
+/* The owner may have done what she likes to what is hers already. */
+static void test_spare_has_lost_its_server(void **state) {
+        Baseline *b = *state;
+        pid_t server[8] = { 0 };
+        Rig rig;
+        rig_init(&rig, b->event, true, SOME_UID, IPV6_NONE);
+        rig_prepare(&rig, 60 * USEC_PER_SEC);
+        assert_int_equal(children_of(rig.start.spawn.id.pid, server, 8), 1);
+        assert_int_equal(kill(server[0], SIGKILL), 0);
+
+        char state_of_it[2] = "";
+        do {
+                AUTO(string_drop) char *stat_text = read_proc(server[0], "stat");
+                memcpy(state_of_it, strrchr(stat_text, ')') + 2, 1);
+        } while (*state_of_it != 'Z');
+
+        rig.start.network = rig.network;
+        rig_up(&rig);
+        assert_int_equal(shell_in(&rig, "busybox nslookup beta 10.64.0.1 | grep -q 10.64.0.3"), 0);
+        rig_down(&rig);
+        rig_free(&rig);
+}
+
+static void spare_is_lost(Rig *rig, ErrorId id, const char *words) {
+        assert_true(loop_until(rig->host.event, &rig->done));
+        assert_true(rig->failed);
+        if (rig->error.id != id || !strstr(error_text(&rig->error), words))
+                fail_msg("%s: %s", error_id_name(rig->error.id), error_text(&rig->error));
+        assert_int_equal(rig->start.state, KEEPER_IDLE);
+        assert_int_equal(rig->n_recorded, 0);
+}
+
+static void test_spare_waits_so_long_and_no_longer(void **state) {
+        Baseline *b = *state;
+        Rig rig;
+        rig_init(&rig, b->event, true, SOME_UID, IPV6_NONE);
+        rig.start.deadline_usec = 10 * USEC_PER_SEC;
+        uint64_t begin = now_monotonic_usec();
+        rig_prepare(&rig, 100 * USEC_PER_MSEC);
+        ProcessId waiting = rig.start.spawn.id;
+        spare_is_lost(&rig, ERROR_TIMEOUT, "was not recorded within 0.1 s");
+        assert_true(now_monotonic_usec() - begin < 5 * USEC_PER_SEC);
+        assert_true(seen_gone(&waiting));
+
+        /* And then begins anew, as if nothing had been. */
+        rig.done = rig.failed = false;
+        error_clear(&rig.error);
+        rig.start.network = rig.network;
+        rig_up(&rig);
+        rig_down(&rig);
+        rig_free(&rig);
+}
+
+/* Once it has a network its deadline is the network's. */
+static void test_spare_has_the_networks_deadline(void **state) {
+        Baseline *b = *state;
+        Rig rig;
+        rig_init(&rig, b->event, true, SOME_UID, IPV6_NONE);
+        rig_prepare(&rig, 60 * USEC_PER_SEC);
+        assert_int_equal(kill(rig.start.spawn.id.pid, SIGSTOP), 0); /* as its owner may */
+        rig.start.network = rig.network;
+        rig.start.deadline_usec = 200 * USEC_PER_MSEC;
+        uint64_t begin = now_monotonic_usec();
+        expect_failure(&rig, ERROR_TIMEOUT, "was not executed within 0.2 s");
+        assert_true(now_monotonic_usec() - begin < 5 * USEC_PER_SEC);
+}
+
+static void test_spare_is_killed(void **state) {
+        Baseline *b = *state;
+        Rig rig;
+        rig_init(&rig, b->event, true, SOME_UID, IPV6_NONE);
+        rig_prepare(&rig, 60 * USEC_PER_SEC);
+        assert_false(keeper_is_ending(&rig.start));
+        assert_int_equal(kill(rig.start.spawn.id.pid, SIGKILL), 0);
+        while (!keeper_is_ending(&rig.start))
+                ;
+        assert_false(rig.done);
+        spare_is_lost(&rig, ERROR_INTERNAL, "killed by signal 9");
+        rig_free(&rig);
+}
+
+static void test_spare_cannot_be_recorded(void **state) {
+        Baseline *b = *state;
+        Rig rig;
+        rig_init(&rig, b->event, true, SOME_UID, IPV6_NONE);
+        rig_prepare(&rig, 60 * USEC_PER_SEC);
+        rig.start.network = rig.network;
+        rig.record_result = -ENOSPC;
+        assert_true(keeper_start(&rig.start, &rig.error) < 0);
+        assert_non_null(strstr(error_text(&rig.error), "cannot record"));
+        assert_int_equal(rig.network->keeper.pid, 0);
+        assert_false(rig.done);
+        rig_free(&rig);
+}
+
+static void test_spare_is_not_needed(void **state) {
+        Baseline *b = *state;
+        Rig rig;
+        rig_init(&rig, b->event, true, SOME_UID, IPV6_NONE);
+        rig_prepare(&rig, 60 * USEC_PER_SEC);
+        ProcessId waiting = rig.start.spawn.id;
+        keeper_start_stop(&rig.start);
+        assert_true(seen_gone(&waiting));
+        rig_free(&rig);
+}
+
+/* ---- failures ---- */
 
 static void test_without_dnsmasq(void **state) {
         Baseline *b = *state;
@@ -554,6 +707,14 @@ int main(int argc, char **argv) {
                 TEST(test_log_and_orphans_are_taken),
                 TEST(test_server_that_dies_at_once),
                 TEST(test_adoption),
+                TEST(test_spare_becomes_a_network),
+                TEST(test_spare_is_wanted_early),
+                TEST(test_spare_has_lost_its_server),
+                TEST(test_spare_waits_so_long_and_no_longer),
+                TEST(test_spare_has_the_networks_deadline),
+                TEST(test_spare_is_killed),
+                TEST(test_spare_cannot_be_recorded),
+                TEST(test_spare_is_not_needed),
                 TEST(test_without_dnsmasq),
                 TEST(test_server_says_why),
                 TEST(test_record_fails),

@@ -79,6 +79,7 @@ static inline void rig_init(Rig *rig, sd_event *event, bool privileged, uid_t ui
         rig->network = test_network(&rig->owner, mode);
         keeper_start_init(&rig->start);
         rig->start.host = &rig->host;
+        rig->start.owner = &rig->owner;
         rig->start.network = rig->network;
         rig->start.deadline_usec = 10 * USEC_PER_SEC;
         rig->start.record = rig_record;
@@ -93,6 +94,16 @@ static inline void rig_up(Rig *rig) {
                 fail_msg("%s", error_text(&rig->error));
         assert_int_equal(keeper_watch(&rig->start, rig_ended, rig), 0);
         rig->network->state = NETWORK_UP;
+}
+
+/* As rig_up(), but before anybody knows the network. Its child waits. */
+static inline void rig_prepare(Rig *rig, uint64_t spare_usec) {
+        rig->start.network = NULL;
+        rig->start.spare_usec = spare_usec;
+        assert_int_equal(keeper_prepare(&rig->start, &rig->error), 0);
+        while (rig->start.state == KEEPER_PREPARING)
+                assert_true(sd_event_run(rig->host.event, UINT64_MAX) >= 0);
+        assert_int_equal(rig->start.state, KEEPER_HELD);
 }
 
 static inline void rig_down(Rig *rig) {

@@ -53,9 +53,11 @@ class Process:
         self.parent = int(after[1])
         self.start = int(after[19])
 
+    def command(self):
+        return _read(f"/proc/{self.pid}/cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+
     def __str__(self):
-        command = _read(f"/proc/{self.pid}/cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
-        return f"{self.pid} {command[:160] or self.comm}{' (zombie)' if self.state == 'Z' else ''}"
+        return f"{self.pid} {self.command()[:160] or self.comm}{' (zombie)' if self.state == 'Z' else ''}"
 
     def namespaces(self):
         return {kind: _link(f"/proc/{self.pid}/ns/{kind}") for kind in ("net", "user", "mnt", "pid", "ipc", "uts")}
@@ -106,6 +108,33 @@ def processes_below(pid=None, known=()):
                 pass
             del found[p.pid]
     return {p.pid: p for p in found.values() if p.pid not in known}
+
+
+def spare_keepers(daemon_pid):
+    """Those of a daemon that lives, as pid -> Process: its children that have the name of a keeper, and have executed
+    none yet."""
+    return {p.pid: p for p in descendants(daemon_pid).values()
+            if p.parent == daemon_pid and p.comm == "debmarshal-keep" and not p.command().startswith("debmarshal-keeper")}
+
+
+def keeper_of(network):
+    """The Process of a network of this run; None: it has none. A child that is yet to become a server looks the same."""
+    alike = {p.pid: p for p in descendants(os.getpid()).values()
+             if p.comm.startswith("debmarshal-keep") and str(p).endswith(f" {network}")}
+    keepers = [p for p in alike.values() if p.parent not in alike]
+    assert len(keepers) <= 1
+    return keepers[0] if keepers else None
+
+
+def server_of(network):
+    """The pid of its dnsmasq, None while there is none."""
+    keeper = keeper_of(network)
+    servers = []
+    for p in descendants(keeper.pid).values() if keeper else []:
+        with contextlib.suppress(ProcessLookupError):
+            if p.comm == "dnsmasq" and p.state != "Z" and p.parent == keeper.pid:
+                servers.append(p.pid)
+    return servers[0] if len(servers) == 1 else None
 
 
 def descriptor_kind(target):
@@ -187,7 +216,10 @@ class Snapshot:
     def __init__(self, daemon, base, known=()):
         self.parts = {}
         runtime = daemon.runtime_dir
+        tables = records(os.path.join(runtime, "state.db"))
         below = processes_below(known=set(known))
+        if tables.get("network") and daemon.is_alive():
+            self._leave_out_spares(below, daemon)
         self.parts["processes"] = {str(p) for p in below.values() if p.state != "Z" or p.parent != os.getpid()}
         ours = self._own_namespaces(daemon)
         self.parts["namespaces"] = {f"{kind} {inode}" for p in below.values()
@@ -197,10 +229,16 @@ class Snapshot:
         self.parts["unix sockets"] = unix_sockets(runtime)
         self.parts["loop devices"] = loop_devices(base)
         self.parts["files"] = {f for f in files(runtime) if not KEPT_FILES.match(f)}
-        tables = records(os.path.join(runtime, "state.db"))
         self.parts["records"] = {f"{t}: {row}" for t, rows in tables.items() if t not in KEPT_TABLES for row in rows}
         self.parts["ended logs without a record"] = self._ended_logs(runtime, tables)
         self.parts["descriptors of the daemon"] = self._descriptors(daemon)
+
+    @staticmethod
+    def _leave_out_spares(below, daemon):
+        """Who has a network may have a spare keeper, another one each time; who has none has none."""
+        for pid in spare_keepers(daemon.pid):
+            for other in (pid, *descendants(pid)):
+                below.pop(other, None)
 
     @staticmethod
     def _own_namespaces(daemon):

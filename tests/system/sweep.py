@@ -24,7 +24,16 @@ import dbus.connection
 
 import caller as names
 from daemon import Daemon
-from leaks import Process, Snapshot, at_rest, become_subreaper, descendants, processes_below, records
+from leaks import (
+    Process,
+    Snapshot,
+    at_rest,
+    become_subreaper,
+    descendants,
+    processes_below,
+    records,
+    spare_keepers,
+)
 
 CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x20000, 0x1000, 0x4000, 0x40000
 DEADLINE = 60  # seconds until all must be well again after a point; others may keep the kernel busy with networks
@@ -214,12 +223,12 @@ class Rig:
     end_deadline = 1  # seconds until a daemon whose loop has failed has ended
     config = {}  # beside what all have
 
-    def __init__(self, build, directory, user):
+    def __init__(self, build, directory, user, spares=0):
         self.user = user
         self.tool = os.path.join(build, "tests", "system", "sweep")
         # Room for the endings of all points, whose records and logs are then looked at.
         config = {"jail_uid_base": 0x60000000 + os.getpid() % 0x10000 * 0x400, "jail_uid_count": 0x400,
-                  "max_ended": 4, **self.config}
+                  "max_ended": 4, "spare_networks": spares, **self.config}
         self.daemon = Daemon(build, directory, config=config)
         self.base = directory
         self.disk = user.disk(f"sweep-{os.getpid()}.img")
@@ -256,6 +265,16 @@ class Rig:
         left = self.wait_until(lambda: [str(p) for p in descendants(self.daemon.pid).values() if p.comm == own], 60)
         if left:
             raise Failure(f"workers stay: {left}")
+
+    def lacks_spare(self):
+        """Nobody has a spare keeper with a server that has begun to load."""
+        return not any(p.comm == "dnsmasq" for pid in spare_keepers(self.daemon.pid) for p in descendants(pid).values())
+
+    def make_spare(self):
+        if self.lacks_spare():
+            self.client.destroy_network(self.client.create_network(["earlier"])[0])
+        if self.wait_until(self.lacks_spare):
+            raise Failure("there is no spare keeper")
 
     def connect(self):
         if self.client:
@@ -377,19 +396,27 @@ class Rig:
 
 
 class Operation:
-    """set_up() before the tracer comes, run() under it: gives the name of what it made or destroyed."""
+    """set_up() before the tracer comes, run() under it: gives the name of what it made or destroyed. spares: how many
+    users may have a spare keeper."""
 
-    def __init__(self, title, creates, set_up, run):
+    def __init__(self, title, creates, set_up, run, spares=0):
         self.title = title
         self.creates = creates
         self.set_up = set_up
         self.run = run
+        self.spares = spares
 
 
 def operations():
-    """Of the four, those on domains with each kind of guest."""
+    """Of the four, those on domains with each kind of guest, and a network's creation also out of a spare keeper, while
+    the next one is made."""
     def create_network(rig, _):
         return str(rig.client.create_network(["one", "two"])[0])
+
+    def create_of_spare(rig, _):
+        name = create_network(rig, _)
+        rig.wait_until(rig.lacks_spare, 0.2)  # also of what makes the next one; it may have come to harm
+        return name
 
     def destroy_network(rig, name):
         rig.client.destroy_network(name)
@@ -412,6 +439,7 @@ def operations():
     return [
         Operation("createNetwork", True, nothing, create_network),
         Operation("destroyNetwork", False, create_network, destroy_network),
+        Operation("createNetwork spare", True, lambda rig, _: rig.make_spare(), create_of_spare, spares=1),
         Operation("createDomain null", True, nothing, create_domain("null")),
         Operation("destroyDomain null", False, talking_domain, destroy_domain),
         Operation("createDomain qemu", True, nothing, create_domain("qemu")),

@@ -345,8 +345,8 @@ def test_few_descriptors(broker, alice, bob, free):
                 assert told or error.name == "NetworkInUse", f"{what}: {error}"
     for destroy, name in ((alice.destroy_domain, rig.null), (alice.destroy_domain, rig.qemu), (alice.destroy_network, rig.network)):
         in_time(destroyed, destroy, name)
-    if free == 0:
-        assert rig.refused() == {"create network", "create null", "create null with kernel", "create qemu"}, rig.outcomes
+    if free == 0:  # a network may be had of a spare keeper
+        assert rig.refused() | {"create network"} == {"create network", "create null", "create null with kernel", "create qemu"}, rig.outcomes
     bystander.check()
     everything_works(alice)
     bystander.leave()

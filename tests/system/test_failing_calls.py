@@ -52,7 +52,7 @@ def sweep(people, base, operation, mode="fail", only=""):
     the daemon has started by then."""
     with tempfile.TemporaryDirectory(prefix="f-", dir=base) as directory:
         os.chmod(directory, 0o755)
-        rig = Rig(BUILD, directory, people["alice"])
+        rig = Rig(BUILD, directory, people["alice"], operation.spares)
         number = counted = 0
         while True:
             number += 1
@@ -91,7 +91,7 @@ def test_children_killed_at_each_system_call(people, base, operation, capsys):
     assert killed > 5
 
 
-@pytest.mark.parametrize("operation", operations()[:2], ids=lambda o: o.title)
+@pytest.mark.parametrize("operation", operations()[:3], ids=lambda o: o.title)
 def test_server_killed_at_each_system_call(people, base, operation, capsys):
     """dnsmasq, which is the keeper's child: of the network that is being made, or destroyed."""
     killed = in_child(lambda: sweep(people, base, operation, "hold", "dnsmasq"))

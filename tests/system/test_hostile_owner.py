@@ -13,7 +13,7 @@ import pytest
 from bystander import Bystander, resident
 from caller import DOMAIN, NETWORK, CallError, domain_path, network_path
 from conftest import Net, destroyed, wait_for
-from leaks import Process, descendants
+from leaks import Process, descendants, keeper_of, server_of
 
 ERRORS = {"Internal", "NetworkFailed", "HypervisorFailed", "Timeout", "InvalidState", "ConnectionFailed", "NotSupported",
           "InvalidInput", "Busy"}
@@ -25,7 +25,8 @@ GROWTH_MAX = 4 << 20
 
 @pytest.fixture(scope="module")
 def config():
-    return {"max_streams": STREAMS, "max_networks": NETWORKS}
+    # What she traces is told apart by its being new; her spare keepers are in test_spares.py.
+    return {"max_streams": STREAMS, "max_networks": NETWORKS, "spare_networks": 0}
 
 
 @pytest.fixture
@@ -74,12 +75,8 @@ class Inside:
 @pytest.fixture
 def processes(alice):
     """The keeper and the server of a network that is made by this: (net, keeper, server)."""
-    before = set(descendants(os.getpid()))
     net = Net(alice.create_network(["one", "two"]))
-    new = [Process(p) for p in set(descendants(os.getpid())) - before]
-    keeper = next(p.pid for p in new if p.comm.startswith("debmarshal-keep"))
-    server = next(p.pid for p in new if p.comm == "dnsmasq")
-    yield net, keeper, server
+    yield net, keeper_of(net.name).pid, server_of(net.name)
     destroyed(alice.destroy_network, net.name)
 
 
@@ -321,14 +318,12 @@ def test_traced_keepers_are_counted(broker, alice, bystander):
     tracers = []
     try:
         for _ in range(NETWORKS + 1):
-            before = set(descendants(os.getpid()))
             try:
                 name = alice.create_network(["x"])[0]
             except CallError as error:
                 assert error.name == "QuotaExceeded"
                 break
-            keeper = next(p for p in set(descendants(os.getpid())) - before if Process(p).comm.startswith("debmarshal-keep"))
-            tracers.append(as_user(alice.user, ATTACH, keeper))
+            tracers.append(as_user(alice.user, ATTACH, keeper_of(name).pid))
             assert tracers[-1].stdout.readline().strip() == "0"
             destroy_soon(alice, name)
         else:

@@ -10,7 +10,7 @@ import pytest
 from bystander import Bystander
 from caller import MANAGER, OBJECT_MANAGER, PRIVOPS, PRIVOPS_PATH, PROPERTIES, ROOT_PATH, CallError, domain_path
 from conftest import Net, destroyed, refused, run_inside
-from leaks import Process, descendants
+from leaks import Process, keeper_of, server_of
 
 FORGED = "\nFORGED: all is well"
 HOSTILE = ["a,b=c", "a\nb", "x" + FORGED, "\r\n", "\t", "-", "--help", "-S", "-drive file=/etc/shadow", "%s%n%d%p", "%00",
@@ -229,26 +229,23 @@ MAC = r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}"
 LABEL = r"[A-Za-z0-9][A-Za-z0-9-]{0,62}"
 
 
-def configuration(broker, alice, before):
-    """The text of the new network's server, from the file that its keeper holds."""
-    found = []
-    for pid in set(descendants(os.getpid())) - before:
-        if Process(pid).comm.startswith("debmarshal-keep"):
-            for fd in os.listdir(f"/proc/{pid}/fd"):
-                if "memfd" in os.readlink(f"/proc/{pid}/fd/{fd}"):
-                    with open(f"/proc/{pid}/fd/{fd}", "rb") as f:
-                        found.append(f.read().decode())
+def configuration(network):
+    """The text of its server, from the file that its keeper holds."""
+    found, pid = [], keeper_of(network).pid
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        if "memfd" in os.readlink(f"/proc/{pid}/fd/{fd}"):
+            with open(f"/proc/{pid}/fd/{fd}", "rb") as f:
+                found.append(f.read().decode())
     assert len([t for t in found if "dhcp-authoritative" in t]) == 1, found
     return next(t for t in found if "dhcp-authoritative" in t)
 
 
-def test_configuration_of_the_server(broker, alice):
+def test_configuration_of_the_server(alice):
     """One line for each reservation and name, and every one of a form that we know; its command line is constant."""
     hosts = ["a--b", "0x7f", "UPPER", "conf-file", "dhcp-script", "x" * 63, "server", "gateway"]
-    before = set(descendants(os.getpid()))
     net = Net(alice.create_network(hosts))
     try:
-        lines = configuration(broker, alice, before).splitlines()
+        lines = configuration(net.name).splitlines()
         reserved = [f"dhcp-host={net.mac(h)},{net.address(h)},{h}.{net.name}.test" for h in hosts]
         assert [line for line in lines if line.startswith("dhcp-host")] == reserved
         records = [line for line in lines if line.startswith("host-record")]
@@ -260,9 +257,7 @@ def test_configuration_of_the_server(broker, alice):
             assert re.fullmatch(r"[a-z0-9-]+(=[A-Za-z0-9:/#.,-]*)?", line), line
         assert not [line for line in rest if re.match(r"conf-|dhcp-script|server=|addn|dhcp-hostsfile|log-fac.*=(?!-$)",
                                                       line)]
-        servers = [str(Process(p)).partition(" ")[2] for p in set(descendants(os.getpid())) - before
-                   if Process(p).comm == "dnsmasq" and Process(p).state != "Z"]
-        assert servers == ["dnsmasq --conf-file=-"]
+        assert Process(server_of(net.name)).command() == "dnsmasq --conf-file=-"
     finally:
         alice.destroy_network(net.name)
 

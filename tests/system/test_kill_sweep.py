@@ -18,7 +18,7 @@ def sweep(people, base, operation):
     """Runs in a process of its own. Returns the number of points."""
     with tempfile.TemporaryDirectory(prefix="k-", dir=base) as directory:
         os.chmod(directory, 0o755)
-        rig = Rig(BUILD, directory, people["alice"])
+        rig = Rig(BUILD, directory, people["alice"], operation.spares)
         number = 0
         while True:
             point = Point(rig, operation, "kill", number + 1)
@@ -54,7 +54,7 @@ def sweep_start(people, base, operation):
     """Kill the second daemon too, at each call of its start; the third one must put all in order."""
     with tempfile.TemporaryDirectory(prefix="k-", dir=base) as directory:
         os.chmod(directory, 0o755)
-        rig = Rig(BUILD, directory, people["alice"])
+        rig = Rig(BUILD, directory, people["alice"], operation.spares)
         whole = Point(rig, operation, "count", 0)
         whole.judge()
         first = int(whole.calls * HALF_DONE[operation.title])

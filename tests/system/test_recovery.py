@@ -19,7 +19,7 @@ import pytest
 from caller import DOMAIN, MANAGER, NETWORK, ROOT_PATH, domain_path, network_path
 from conftest import DEADLINE, destroyed, refused, wait_for
 from guests import Console, read_all
-from leaks import Process, descendants, store_copy
+from leaks import Process, keeper_of, server_of, store_copy
 
 only_null = pytest.mark.parametrize("hypervisor", ["null"])
 
@@ -27,26 +27,6 @@ only_null = pytest.mark.parametrize("hypervisor", ["null"])
 @pytest.fixture(scope="module", params=["system", "session"])
 def scope(request):
     return request.param
-
-
-def keeper_of(network):
-    """The Process of a network of this run; None: it has none. A child that is yet to become a server looks the same."""
-    alike = {p.pid: p for p in descendants(os.getpid()).values()
-             if p.comm.startswith("debmarshal-keep") and str(p).endswith(f" {network}")}
-    keepers = [p for p in alike.values() if p.parent not in alike]
-    assert len(keepers) <= 1
-    return keepers[0] if keepers else None
-
-
-def server_of(network):
-    """The pid of its dnsmasq, None while there is none."""
-    keeper = keeper_of(network)
-    servers = []
-    for p in descendants(keeper.pid).values() if keeper else []:
-        with contextlib.suppress(ProcessLookupError):
-            if p.comm == "dnsmasq" and p.state != "Z" and p.parent == keeper.pid:
-                servers.append(p.pid)
-    return servers[0] if len(servers) == 1 else None
 
 
 def end(pid):

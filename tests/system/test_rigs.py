@@ -17,7 +17,7 @@ import pytest
 from caller import NETWORK
 from conftest import refused, run_inside
 from guests import SERVE, Guest
-from leaks import all_processes
+from leaks import keeper_of
 
 # Other runs on this host at the same time have other addresses.
 RUN = os.getpid()
@@ -238,14 +238,6 @@ def test_another_rig_is_out_of_reach(rigs):
 # ---- The owner inside ----
 
 
-def keeper_of(user):
-    """The process that is the network."""
-    for p in all_processes().values():
-        if p.comm.startswith("debmarshal-keep") and os.stat(f"/proc/{p.pid}").st_uid == user.uid:
-            return p.pid
-    raise AssertionError(f"{user} has no keeper")
-
-
 def nsenter(user, pid):
     program = ["nsenter", f"--user=/proc/{pid}/ns/user", f"--net=/proc/{pid}/ns/net", "--preserve-credentials"]
     return subprocess.run([*program, "ip", "-o", "-4", "address"], env=user.environment(), text=True,
@@ -255,7 +247,7 @@ def nsenter(user, pid):
 def test_only_the_owner_enters(broker, rigs):
     """With the host's own tools: the kernel says who may."""
     alice, bob = (broker.people[n] for n in ("alice", "bob"))
-    pid = keeper_of(alice)
+    pid = keeper_of(rigs[0].name).pid
     entered = nsenter(alice, pid)
     assert entered.returncode == 0 and rigs[0].gateway in entered.stdout, entered.stderr
     refusal = nsenter(bob, pid)

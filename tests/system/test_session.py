@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import stat
 import time
@@ -12,8 +13,9 @@ import pytest
 
 import bootsector
 from caller import DOMAIN, MANAGER, ROOT_PATH, CallError, domain_path
-from conftest import refused
+from conftest import refused, wait_for
 from guests import Console
+from leaks import Process, spare_keepers
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,21 @@ def test_real_guest(alice, image, network):
         console.expect(rf"^DM-READY two {network.address('two')}\b", 90)
         console.expect(r"^rootless\b", 20)
     assert ended.result(60)[0] == "poweroff"
+
+
+def test_next_network_is_made_of_a_spare(broker, alice):
+    names = [alice.create_network(["one"])[0]]
+    spare = wait_for(lambda: [*spare_keepers(broker.daemon.pid)])[0]
+    names.append(alice.create_network(["two"])[0])
+    assert str(Process(spare)).endswith(f" {names[1]}")
+    for name in names:
+        os.close(alice.network(name, "Listen", "q", 0))
+    spare = wait_for(lambda: [*spare_keepers(broker.daemon.pid)])[0]
+    os.kill(spare, signal.SIGSTOP)
+    broker.restart(kill=True)
+    assert alice.network_names() == names and not os.path.exists(f"/proc/{spare}/ns/net")
+    for name in names:
+        alice.destroy_network(name)
 
 
 def test_idle_daemon_ends(broker, people):

@@ -109,7 +109,7 @@ def people():
 
 @pytest.fixture(scope="session")
 def daemon(people):
-    config = {"start_timeout": "240s", "log_level": "debug", "max_vcpus": MAX_VCPUS}
+    config = {"start_timeout": "240s", "log_level": "debug", "max_vcpus": MAX_VCPUS, "spare_networks": 0}
     it = Daemon(BUILD, BASE, config=config)
     it.log_path = os.environ.get("DEBMARSHAL_LOG", it.log_path)
     it.start(timeout=60)

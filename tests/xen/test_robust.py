@@ -179,7 +179,7 @@ def test_on_a_real_system_bus(people, tiny):
     base = f"/run/bus-{os.getpid()}"
     os.mkdir(base, 0o755)
     bus = Bus(base, POLICY).start()
-    broker = Daemon(BUILD, base, bus=bus.address, config={"start_timeout": "120s"}).start(timeout=60)
+    broker = Daemon(BUILD, base, bus=bus.address, config={"start_timeout": "120s", "spare_networks": 0}).start(timeout=60)
     try:
         with broker.caller(people["alice"]) as alice, broker.caller(people["bob"]) as bob:
             alice.wait_until_served(30)
