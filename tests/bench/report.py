@@ -72,7 +72,12 @@ class Report:
 
     def compared(self, title, samples):
         header = [title, "floor, ms", "debmarshal, ms", "libvirt, ms", "times the floor", "times faster than libvirt"]
-        rows = [self.row(what, self.medians(samples, i)) for i, what in enumerate(("create", "destroy"))]
+        rows = []
+        for i, what in enumerate(("create", "destroy")):
+            m = self.medians(samples, i)
+            rows.append(self.row(what, m))
+            if what == "create" and "newcomer" in m:
+                rows.append(self.row("create, the user's first", {**m, "debmarshal": m["newcomer"]}))
         self.sections.append(table(header, rows))
 
     def network(self, samples):
@@ -87,6 +92,11 @@ class Report:
                 self.target(
                     f"network {what}", f"at least {TIMES_FASTER} times faster than libvirt", f"{faster:.1f}", faster >= TIMES_FASTER
                 )
+
+    def row_of_networks(self, count, samples):
+        self.data["row_of_networks"] = {who: taken.summary() for who, taken in samples.items()}
+        header = [f"{count} networks in a row", *(f"{who}, ms" for who in samples)]
+        self.sections.append(table(header, [["create", *(ms(taken.median) for taken in samples.values())]]))
 
     def guest(self, samples):
         self.keep("guest", samples)

@@ -34,8 +34,13 @@ class Debmarshal:
         with open("/run/bench.conf", "w") as config:
             config.write(CONFIG)
         self.daemon = self.start_daemon()
-        self.client = Asked([f"{PROGRAMS}/bench-client", f"unix:path={RUNTIME}/bus"], user=CLIENT_UID, group=CLIENT_UID,
-                            extra_groups=[])
+        self.client = self.connect()
+
+    @staticmethod
+    def connect(number=0):
+        """As one of several users."""
+        uid = CLIENT_UID + number
+        return Asked([f"{PROGRAMS}/bench-client", f"unix:path={RUNTIME}/bus"], user=uid, group=uid, extra_groups=[])
 
     def start_daemon(self):
         """Until it says that it is ready."""
