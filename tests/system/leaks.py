@@ -208,6 +208,9 @@ def records(state_db):
 # An ended domain stays readable for a while: its record and its log are no leak. Nor is what the store keeps of itself.
 KEPT_TABLES = {"meta", "ended", "reserve"}
 KEPT_FILES = re.compile(r"ended/\d+\.log$|state\.db")
+# What the daemon holds of a spare keeper that waits.
+SPARE_DESCRIPTORS = Counter({"/memfd:keeper-plan (deleted)": 1, "/memfd:dnsmasq-conf (deleted)": 1, "anon_inode:[pidfd]": 1,
+                             "pipe": 2, "socket": 1})
 
 
 class Snapshot:
@@ -218,8 +221,11 @@ class Snapshot:
         runtime = daemon.runtime_dir
         tables = records(os.path.join(runtime, "state.db"))
         below = processes_below(known=set(known))
-        if tables.get("network") and daemon.is_alive():
-            self._leave_out_spares(below, daemon)
+        # Who has a network may have a spare keeper, another one each time; who has none has none.
+        spares = spare_keepers(daemon.pid) if tables.get("network") and daemon.is_alive() else {}
+        for spare in spares:
+            for pid in (spare, *descendants(spare)):
+                below.pop(pid, None)
         self.parts["processes"] = {str(p) for p in below.values() if p.state != "Z" or p.parent != os.getpid()}
         ours = self._own_namespaces(daemon)
         self.parts["namespaces"] = {f"{kind} {inode}" for p in below.values()
@@ -231,14 +237,7 @@ class Snapshot:
         self.parts["files"] = {f for f in files(runtime) if not KEPT_FILES.match(f)}
         self.parts["records"] = {f"{t}: {row}" for t, rows in tables.items() if t not in KEPT_TABLES for row in rows}
         self.parts["ended logs without a record"] = self._ended_logs(runtime, tables)
-        self.parts["descriptors of the daemon"] = self._descriptors(daemon)
-
-    @staticmethod
-    def _leave_out_spares(below, daemon):
-        """Who has a network may have a spare keeper, another one each time; who has none has none."""
-        for pid in spare_keepers(daemon.pid):
-            for other in (pid, *descendants(pid)):
-                below.pop(other, None)
+        self.parts["descriptors of the daemon"] = self._descriptors(daemon, len(spares))
 
     @staticmethod
     def _own_namespaces(daemon):
@@ -253,10 +252,12 @@ class Snapshot:
         return {n for n in names if n.removesuffix(".log") not in recorded}
 
     @staticmethod
-    def _descriptors(daemon):
+    def _descriptors(daemon, n_spares):
         if not daemon.is_alive():
             return set()
         count = Counter(descriptor_kind(t) for t in Process(daemon.pid).descriptors())
+        for _ in range(n_spares):
+            count -= SPARE_DESCRIPTORS
         return {f"{kind} #{n + 1}" for kind, times in count.items() for n in range(times)}
 
     def left(self, before):

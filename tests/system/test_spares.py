@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from conftest import destroyed, refused, wait_for
-from leaks import Process, descendants, keeper_of, server_of, spare_keepers
+from leaks import Process, at_rest, descendants, keeper_of, server_of, spare_keepers
 from test_hostile_owner import ATTACH, as_user
 
 ALLOWED = 2
@@ -81,6 +81,20 @@ def test_goes_with_the_last_network(broker, alice):
     alice.destroy_network(names[1])
     wait_for(lambda: not spare_keepers(broker.daemon.pid))
     wait_for(lambda: gone(spare) and gone(server[0]))
+
+
+def test_is_no_leak(broker, alice):
+    """Another one, or none, makes no difference to the leak checker; as long as somebody has a network."""
+    name = alice.create_network([])[0]
+    spare = spare_of(broker, alice.user)
+    before = at_rest(broker.leaks.snapshot)
+    alice.destroy_network(alice.create_network([])[0])
+    assert spare_of(broker, alice.user) != spare
+    assert at_rest(broker.leaks.snapshot).parts == before.parts
+    os.kill(spare_of(broker, alice.user), signal.SIGKILL)
+    wait_for(lambda: not spare_keepers(broker.daemon.pid))
+    assert at_rest(broker.leaks.snapshot).parts == before.parts
+    alice.destroy_network(name)
 
 
 def test_goes_with_two_that_go_at_once(broker, alice):
