@@ -235,7 +235,7 @@ static void test_installed_file(void **state) {
                 }
         if (config_parse(file, text, &blank, &e) < 0)
                 fail_msg("%s", error_text(&e));
-        assert_int_equal(keys, 21);
+        assert_int_equal(keys, 22);
         assert_int_equal(blank.drivers.boot_loader_usec, defaults.drivers.boot_loader_usec);
         assert_int_equal(blank.drivers.boot_loaders.count, 1); /* an example */
         assert_limits_equal(&blank.limits, &defaults.limits);
