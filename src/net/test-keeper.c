@@ -459,6 +459,11 @@ static void test_spare_is_wanted_early(void **state) {
         }
 }
 
+static bool is_zombie(pid_t pid) {
+        AUTO(string_drop) char *text = read_proc(pid, "stat");
+        return strstr(text, ") Z ") != NULL;
+}
+
 /* The owner may have done what she likes to what is hers already. */
 static void test_spare_has_lost_its_server(void **state) {
         Baseline *b = *state;
@@ -469,11 +474,8 @@ static void test_spare_has_lost_its_server(void **state) {
         assert_int_equal(children_of(rig.start.spawn.id.pid, server, 8), 1);
         assert_int_equal(kill(server[0], SIGKILL), 0);
 
-        char state_of_it[2] = "";
-        do {
-                AUTO(string_drop) char *stat_text = read_proc(server[0], "stat");
-                memcpy(state_of_it, strrchr(stat_text, ')') + 2, 1);
-        } while (*state_of_it != 'Z');
+        while (!is_zombie(server[0]))
+                ;
 
         rig.start.network = rig.network;
         rig_up(&rig);
