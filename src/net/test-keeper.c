@@ -403,13 +403,17 @@ static void test_adoption(void **state) {
 
 /* ---- prepared before ---- */
 
+static void assert_error(const Rig *rig, ErrorId id, const char *words) {
+        if (rig->error.id != id || !strstr(error_text(&rig->error), words))
+                fail_msg("%s: %s", error_id_name(rig->error.id), error_text(&rig->error));
+}
+
 static void expect_failure(Rig *rig, ErrorId id, const char *words) {
         if (keeper_start(&rig->start, &rig->error) == 0) {
                 assert_true(loop_until(rig->host.event, &rig->done));
                 assert_true(rig->failed);
         }
-        if (rig->error.id != id || !strstr(error_text(&rig->error), words))
-                fail_msg("%s: %s", error_id_name(rig->error.id), error_text(&rig->error));
+        assert_error(rig, id, words);
         assert_int_equal(rig->network->keeper.pid, 0);
         rig_free(rig);
 }
@@ -487,8 +491,7 @@ static void test_spare_has_lost_its_server(void **state) {
 static void spare_is_lost(Rig *rig, ErrorId id, const char *words) {
         assert_true(loop_until(rig->host.event, &rig->done));
         assert_true(rig->failed);
-        if (rig->error.id != id || !strstr(error_text(&rig->error), words))
-                fail_msg("%s: %s", error_id_name(rig->error.id), error_text(&rig->error));
+        assert_error(rig, id, words);
         assert_int_equal(rig->start.state, KEEPER_IDLE);
         assert_int_equal(rig->n_recorded, 0);
 }

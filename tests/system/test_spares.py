@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from caller import PRIVOPS, PRIVOPS_PATH
 from conftest import destroyed, refused, wait_for
 from leaks import Process, at_rest, descendants, keeper_of, server_of, spare_keepers
 from test_hostile_owner import ATTACH, as_user
@@ -103,15 +104,14 @@ def test_is_no_leak(broker, alice):
 def test_goes_with_two_that_go_at_once(broker, alice):
     names = [alice.create_network([])[0] for _ in range(2)]
     spare_of(broker, alice.user)
-    calls = [alice.start("/com/googlecode/debmarshal/Privops", "com.googlecode.debmarshal.Privops", "destroyNetwork", "s", name)
-             for name in names]
+    calls = [alice.start(PRIVOPS_PATH, PRIVOPS, "destroyNetwork", "s", name) for name in names]
     for call in calls:
         call.result()
     wait_for(lambda: not spare_keepers(broker.daemon.pid))
 
 
 def test_wanted_before_it_is_there(alice):
-    """Without a pause between, a spare is wanted while it is being made."""
+    """Without a pause between, a spare is wanted before it has been begun. (While it is being made: test-keeper.c)"""
     for _ in range(20):
         names = [alice.create_network(["a", "b"])[0] for _ in range(2)]
         for name in names:
@@ -176,7 +176,7 @@ def test_is_stopped_by_its_owner(broker, alice):
     spare = spare_of(broker, alice.user)
     os.kill(spare, signal.SIGSTOP)
     wait_for(lambda: Process(spare).state == "T")
-    call = alice.start("/com/googlecode/debmarshal/Privops", "com.googlecode.debmarshal.Privops", "createNetwork", "as", ["two"])
+    call = alice.start(PRIVOPS_PATH, PRIVOPS, "createNetwork", "as", ["two"])
     bob = broker.caller("bob")
     bob.destroy_network(bob.create_network(["his"])[0])
     os.kill(spare, signal.SIGCONT)
