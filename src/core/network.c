@@ -46,6 +46,11 @@ Lingering network_lingering(Owner *owner) {
         return (Lingering){ owner, &one_network };
 }
 
+Lingering spare_lingering(Owner *owner) {
+        static const Charge one_spare = { .dying_spares = 1 };
+        return (Lingering){ owner, &one_spare };
+}
+
 int network_new(const char *name, Owner *owner, Network **ret) {
         Network *n = calloc(1, sizeof *n);
         if (!n)

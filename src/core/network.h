@@ -63,8 +63,10 @@ typedef struct Network {
 
 typedef TAILQ_HEAD(NetworkList, Network) NetworkList;
 
-/* A keeper that its owner keeps from going is charged to her as a network, as long as she does. */
+/* A keeper that its owner keeps from going is charged to her as a network, as long as she does. A spare one never was
+ * hers to ask for, so it takes no network from her. */
 Lingering network_lingering(Owner *owner);
+Lingering spare_lingering(Owner *owner);
 
 int network_new(const char *name, Owner *owner, Network **ret);
 Network *network_free(Network *n); /* NULL allowed; releases nothing that it was charged; returns NULL */

@@ -11,6 +11,8 @@
 
 #include "base/string-util.h"
 
+#define NO_LIMIT SIZE_MAX
+
 /* Every resource: where it is counted, where it is limited, what people call it. */
 static const struct {
         const char *name;
@@ -23,6 +25,7 @@ static const struct {
         { "vcpus", offsetof(Charge, vcpus), offsetof(Limits, vcpus), false },
         { "open streams", offsetof(Charge, streams), offsetof(Limits, streams), false },
         { "connections", offsetof(Charge, connections), offsetof(Limits, connections), false },
+        { "dying spare keepers", offsetof(Charge, dying_spares), NO_LIMIT, false },
 };
 static_assert(sizeof(Charge) == ARRAY_LEN(resources) * sizeof(uint64_t), "row missing");
 
@@ -96,6 +99,9 @@ static const char *format_amount(size_t i, uint64_t value, char buffer[SIZE_TEXT
 }
 
 static int check_resource(const Owner *owner, const Charge *charge, const Limits *limits, size_t i, Error *e) {
+        if (resources[i].limit == NO_LIMIT)
+                return 0;
+
         uint64_t held = amount(&owner->held, i), more = amount(charge, i), limit = limit_of(limits, i);
         char held_text[SIZE_TEXT_MAX], more_text[SIZE_TEXT_MAX], limit_text[SIZE_TEXT_MAX];
 

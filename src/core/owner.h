@@ -17,6 +17,7 @@ typedef struct Caller {
 
 typedef struct Charge {
         uint64_t networks, domains, memory, vcpus, streams, connections;
+        uint64_t dying_spares; /* spare keepers that are killed and not gone; she gets no other before they are */
 } Charge;
 
 typedef struct Owner {

@@ -89,6 +89,18 @@ static void test_each_resource_is_limited(void **state) {
         }
 }
 
+static void test_what_dies_is_not_limited(void **state) {
+        (void)state;
+        Owner owner = { .uid = 1000 };
+        const Charge dying = { .dying_spares = 1 }, network = { .networks = 1 };
+        const Limits one = { .networks = 1 };
+
+        assert_int_equal(owner_charge(&owner, &dying, &one, NULL), 0);
+        assert_int_equal(owner_charge(&owner, &network, &one, NULL), 0);
+        assert_int_equal(owner_charge(&owner, &dying, &one, NULL), 0);
+        assert_int_equal(owner.held.dying_spares, 2);
+}
+
 static void test_no_overflow(void **state) {
         (void)state;
         Owner owner = { .uid = 1000 };
@@ -122,10 +134,15 @@ static void test_root_has_no_limit(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_get_makes_one_per_uid),    cmocka_unit_test(test_prune_keeps_holders),
-                cmocka_unit_test(test_charge_up_to_the_limit),   cmocka_unit_test(test_all_or_nothing),
-                cmocka_unit_test(test_each_resource_is_limited), cmocka_unit_test(test_no_overflow),
-                cmocka_unit_test(test_above_a_lowered_limit),    cmocka_unit_test(test_root_has_no_limit),
+                cmocka_unit_test(test_get_makes_one_per_uid),
+                cmocka_unit_test(test_prune_keeps_holders),
+                cmocka_unit_test(test_charge_up_to_the_limit),
+                cmocka_unit_test(test_all_or_nothing),
+                cmocka_unit_test(test_what_dies_is_not_limited),
+                cmocka_unit_test(test_each_resource_is_limited),
+                cmocka_unit_test(test_no_overflow),
+                cmocka_unit_test(test_above_a_lowered_limit),
+                cmocka_unit_test(test_root_has_no_limit),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,7 +5,8 @@
  * only when nobody has asked for a network for a moment, so that no other waits for a processor because of it. A spare
  * is nobody's object: it is not recorded, listed or charged, and it dies with the daemon. What it costs is bounded: one
  * for an owner who may have one more network, a bounded number of owners, for a minute, and no longer than she has a
- * network, so that of a rig that is gone nothing is left.
+ * network, so that of a rig that is gone nothing is left. One that is killed may take its time, for the kernel or its
+ * owner's sake: that is no network of hers either, but she gets no other one meanwhile.
  *
  *   (none) --spare_want()--> IDLE --at leisure--> PREPARING --> HELD --spare_take()--> a network's, and the next one is
  *                             |                      |           |                     wanted when that is up
@@ -62,7 +63,8 @@ static void spare_lost(KeeperStart *k, const Error *why) {
 }
 
 static bool is_wanted(const Engine *e, const Owner *owner) {
-        if (e->n_spares >= e->limits.spares || e->n_spares >= SPARES_MAX || list_find(e, owner) < e->n_spares)
+        if (e->n_spares >= e->limits.spares || e->n_spares >= SPARES_MAX || list_find(e, owner) < e->n_spares ||
+            owner->held.dying_spares > 0)
                 return false;
         const Limits *limits = limits_for(&e->limits, owner->uid);
         return !limits || owner->held.networks < limits->networks;

@@ -82,7 +82,7 @@ void keeper_start_stop(KeeperStart *k) {
         fd_drop(&k->status);
         fds_drop(k);
         k->state = KEEPER_IDLE;
-        if (k->pidfd >= 0) {
+        if (k->pidfd >= 0) { /* a network's: it has executed */
                 const Lingering lingering = network_lingering(k->owner);
                 process_abandon(k->host->event, fd_take(&k->pidfd), &lingering);
         }
@@ -379,7 +379,7 @@ static void describe_spawn(KeeperStart *k) {
         s->keep = k->server_fds;
         s->n_keep = ARRAY_LEN(k->server_fds);
         s->deadline_usec = k->deadline_usec;
-        s->lingering = network_lingering(k->owner);
+        s->lingering = k->network ? network_lingering(k->owner) : spare_lingering(k->owner);
         s->prepared = on_prepared;
         s->done = on_spawned;
 }
@@ -454,6 +454,7 @@ static int tell_network(KeeperStart *k, Error *e) {
         if (r < 0)
                 return error_set_errno(e, r, "Failed to plan network %s", k->network->name);
         k->spawn.late_argument = k->network->name;
+        k->spawn.lingering = network_lingering(k->owner);
         return 0;
 }
 

@@ -566,6 +566,7 @@ static void test_spare_is_not_needed(void **state) {
         rig_prepare(&rig, 60 * USEC_PER_SEC);
         ProcessId waiting = rig.start.spawn.id;
         keeper_start_stop(&rig.start);
+        assert_int_equal(rig.owner.held.networks, 0);
         assert_true(seen_gone(&waiting));
         rig_free(&rig);
 }

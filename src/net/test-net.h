@@ -113,7 +113,8 @@ static inline void rig_down(Rig *rig) {
 
 static inline void rig_free(Rig *rig) {
         keeper_start_stop(&rig->start);
-        while (rig->owner.held.networks > 0) /* a keeper that was killed half way is hers until it has gone */
+        /* A keeper that was killed half way is hers until it has gone. */
+        while (rig->owner.held.networks > 0 || rig->owner.held.dying_spares > 0)
                 assert_true(sd_event_run(rig->host.event, UINT64_MAX) >= 0);
         rig->network = network_free(rig->network);
         error_clear(&rig->error);

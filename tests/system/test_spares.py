@@ -186,24 +186,31 @@ def test_is_stopped_by_its_owner(broker, alice):
         alice.destroy_network(name)
 
 
-def test_server_is_traced_by_its_owner(alice, bob):
-    """The spare cannot go then, as a network could not: it is charged to her as one, which it was not before."""
+def test_server_is_traced_by_its_owner(broker, alice, bob):
+    """The spare cannot go then. That takes no network from her, and nothing from anybody; but there is no other for her."""
     name = alice.create_network(["one"])[0]
-    bob.destroy_network(bob.create_network(["his"])[0])
-    server = wait_for(lambda: [p for p in descendants(os.getpid()).values() if p.comm == "dnsmasq" and p.pid != server_of(name)
-                               and uid_of(p.pid) == alice.user.uid])[0]
-    tracer = as_user(alice.user, ATTACH, server.pid)
+    spare = spare_of(broker, alice.user)
+    tracer = as_user(alice.user, ATTACH, list(descendants(spare))[0])
     try:
         assert tracer.stdout.readline().strip() == "0"
-        assert alice.usage()["networks"] == 1
         alice.destroy_network(name)
-        assert alice.network_names() == [] and alice.usage()["networks"] == 1
+        assert alice.network_names() == [] and alice.usage()["networks"] == 0
         bob.destroy_network(bob.create_network(["his"])[0])
-        alice.destroy_network(alice.create_network(["another"])[0])
+        names = [alice.create_network([])[0]]
+        time.sleep(TIME_ENOUGH)
+        assert not spares_of(broker, alice.user)
+        names += [alice.create_network([])[0] for _ in range(2)]
+        assert "network" in refused("QuotaExceeded", alice.create_network, [])
+        alice.destroy_network(names.pop())
     finally:
         tracer.kill()
         tracer.communicate()
-    wait_for(lambda: not alice.usage()["networks"])
+    wait_for(lambda: not os.path.exists(f"/proc/{spare}"))  # reaped, so nothing is held any more
+    alice.destroy_network(names.pop())
+    names += [alice.create_network([])[0]]
+    spare_of(broker, alice.user)
+    for name in names:
+        alice.destroy_network(name)
 
 
 def test_has_the_daemons_memory_and_shows_it_to_nobody(broker, alice):
